@@ -1,0 +1,564 @@
+//! The contract: every command, once.
+//!
+//! [`for_each_command`] hands the whole list to a macro of the caller's. From it come the handlers' trait and the dispatcher
+//! (`host`), the REST routes (`server`), the TypeScript map and the OpenAPI document (`examples/gen.rs`). A command without a
+//! handler does not compile. Never in the list: console bytes, uploads, log tails, native dialogs.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use ts_rs::TS;
+
+use crate::ids::{OperationId, VmId};
+use crate::operation::OperationStatus;
+use crate::settings::Settings;
+use crate::spec::{Accel, Firmware, MachineSpec, PortForward};
+use crate::units::{Bytes, MiB};
+use crate::vm::VmState;
+
+/// How a command behaves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum CommandKind {
+    /// Reads; changes nothing.
+    Query,
+    /// Changes something and is done when it answers.
+    Mutation,
+    /// Starts work that goes on; answers with its [`crate::Operation`].
+    Operation,
+}
+
+/// HTTP method of the REST route.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "UPPERCASE")]
+pub enum HttpMethod {
+    /// GET.
+    Get,
+    /// POST.
+    Post,
+    /// PUT.
+    Put,
+    /// DELETE.
+    Delete,
+}
+
+/// How far a token reaches; each includes the ones before it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema, TS)]
+#[serde(rename_all = "snake_case")]
+pub enum Scope {
+    /// See.
+    Read,
+    /// Start, stop, type.
+    Operate,
+    /// Create, change, delete, settings, the host's files.
+    Admin,
+}
+
+/// One command of the list, as data.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct CommandInfo {
+    /// Wire name, `vm.start`.
+    pub name: &'static str,
+    /// How it behaves.
+    pub kind: CommandKind,
+    /// HTTP method.
+    pub method: HttpMethod,
+    /// Path below `/api/v1`, with `{id}` where the request's field of that name goes.
+    pub path: &'static str,
+    /// The scope it takes.
+    pub scope: Scope,
+    /// One English sentence.
+    pub summary: &'static str,
+}
+
+/// Hands the list of commands to the macro `$callback`.
+///
+/// An entry is `/// summary`, then `method_name "wire.name" Kind Method "/path" Scope: Request => Reply;`.
+/// Request and reply types are named as the modules of this crate name them; the caller's macro brings them into scope with
+/// `use voidvm_model::contract::commands::*`.
+#[macro_export]
+macro_rules! for_each_command {
+    ($callback:ident) => {
+        $callback! {
+            /// Every machine, in the order of their names.
+            vm_list "vm.list" Query Get "/vms" Read: VmListRequest => Vec<VmView>;
+            /// One machine.
+            vm_get "vm.get" Query Get "/vms/{id}" Read: VmRef => VmView;
+            /// Define a machine and make its disk.
+            vm_create "vm.create" Operation Post "/vms" Admin: VmCreateRequest => Operation;
+            /// Change a machine's definition; hardware edits of a live machine wait for its next start.
+            vm_update "vm.update" Mutation Put "/vms/{id}" Admin: VmUpdateRequest => VmView;
+            /// Remove a machine and the files that are its own.
+            vm_delete "vm.delete" Operation Delete "/vms/{id}" Admin: VmDeleteRequest => Operation;
+            /// The files a machine uses, and what deleting it would remove.
+            vm_files "vm.files" Query Get "/vms/{id}/files" Read: VmRef => Vec<MachineFile>;
+            /// Start a machine.
+            vm_start "vm.start" Operation Post "/vms/{id}/start" Operate: VmRef => Operation;
+            /// Ask the guest to shut down, or end it at once with `force`.
+            vm_stop "vm.stop" Operation Post "/vms/{id}/stop" Operate: VmStopRequest => Operation;
+            /// Hold the guest.
+            vm_pause "vm.pause" Operation Post "/vms/{id}/pause" Operate: VmRef => Operation;
+            /// Let a held guest go on.
+            vm_resume "vm.resume" Operation Post "/vms/{id}/resume" Operate: VmRef => Operation;
+            /// Press the reset button.
+            vm_reset "vm.reset" Operation Post "/vms/{id}/reset" Operate: VmRef => Operation;
+            /// The exact QEMU command of the next start, and of the run there is.
+            vm_command "vm.command" Query Get "/vms/{id}/command" Read: VmRef => VmCommand;
+            /// The newest readings, oldest first; asking keeps the machine sampled once a second.
+            vm_metrics "vm.metrics" Query Get "/vms/{id}/metrics" Read: VmMetricsRequest => Vec<VmSample>;
+            /// What the guest agent says.
+            vm_guest "vm.guest" Query Get "/vms/{id}/guest" Read: VmRef => GuestInfo;
+            /// The end of one of a machine's logs.
+            vm_logs "vm.logs" Query Get "/vms/{id}/logs" Read: VmLogsRequest => VmLogs;
+            /// The screen as it is now, as PNG.
+            vm_screenshot "vm.screenshot" Query Get "/vms/{id}/screenshot" Read: VmRef => Picture;
+            /// A small picture of the screen, or of the last one there was.
+            vm_thumbnail "vm.thumbnail" Query Get "/vms/{id}/thumbnail" Read: VmRef => Option<Picture>;
+            /// Where a console can be opened: one-use addresses.
+            vm_console "vm.console" Query Get "/vms/{id}/console" Operate: VmRef => ConsoleTicket;
+            /// Press keys together, in order, and let them go.
+            vm_keys "vm.keys" Mutation Post "/vms/{id}/keys" Operate: VmKeysRequest => Done;
+            /// Type a text on the guest's keyboard (US layout).
+            vm_type "vm.type" Mutation Post "/vms/{id}/type" Operate: VmTypeRequest => Done;
+            /// The newest operations first.
+            operation_list "operation.list" Query Get "/operations" Read: OperationListRequest => Vec<Operation>;
+            /// One operation; with `waitSeconds`, as soon as it has ended or the time is over.
+            operation_get "operation.get" Query Get "/operations/{id}" Read: OperationGetRequest => Operation;
+            /// Give up an operation that waits or can be undone.
+            operation_cancel "operation.cancel" Mutation Post "/operations/{id}/cancel" Operate: OperationRef => Operation;
+            /// Look at an image file.
+            image_inspect "image.inspect" Query Post "/images/inspect" Admin: ImageInspectRequest => ImageInfo;
+            /// List a directory of the host: directories, disk images and ISOs.
+            files_list "files.list" Query Get "/files" Admin: FilesListRequest => DirectoryListing;
+            /// The settings in force.
+            settings_get "settings.get" Query Get "/settings" Read: Empty => SettingsView;
+            /// Change settings.
+            settings_update "settings.update" Mutation Put "/settings" Admin: SettingsUpdateRequest => SettingsView;
+            /// The host's load and what the machines take of it.
+            system_stats "system.stats" Query Get "/system/stats" Read: Empty => HostStats;
+            /// Whether the engine is up.
+            system_health "system.health" Query Get "/system/health" Read: Empty => Health;
+            /// What runs here.
+            system_version "system.version" Query Get "/system/version" Read: Empty => VersionInfo;
+            /// Look for everything that could be wrong with this host.
+            system_doctor "system.doctor" Query Get "/system/doctor" Read: Empty => DoctorReport;
+            /// What a new machine would get.
+            system_defaults "system.defaults" Query Get "/system/defaults" Read: Empty => CreateDefaults;
+            /// The local API's address and token, to open it in a browser.
+            api_access "api.access" Query Get "/system/api" Admin: Empty => ApiAccess;
+            /// Replace the local API's token; sessions opened with the old one end.
+            api_token_renew "api.token.renew" Mutation Post "/system/api/token" Admin: Empty => ApiAccess;
+        }
+    };
+}
+
+/// The types the list names, for `use voidvm_model::contract::commands::*`.
+pub mod commands {
+    pub use super::{
+        ApiAccess, ConsoleTicket, Done, Empty, FilesListRequest, ImageInspectRequest, OperationGetRequest,
+        OperationListRequest, OperationRef, Picture, SettingsUpdateRequest, VmCommand, VmCreateRequest,
+        VmDeleteRequest, VmKeysRequest, VmListRequest, VmLogs, VmLogsRequest, VmMetricsRequest, VmRef,
+        VmStopRequest, VmTypeRequest, VmUpdateRequest,
+    };
+    pub use crate::operation::Operation;
+    pub use crate::settings::SettingsView;
+    pub use crate::spec::MachineFile;
+    pub use crate::system::{
+        CreateDefaults, DirectoryListing, DoctorReport, Health, HostStats, ImageInfo, VersionInfo,
+    };
+    pub use crate::vm::{GuestInfo, VmSample, VmView};
+}
+
+macro_rules! command_infos {
+    ($(#[doc = $doc:literal] $method:ident $name:literal $kind:ident $http:ident $path:literal $scope:ident:
+        $request:ty => $reply:ty;)*) => {
+        /// Every command, as data.
+        pub const COMMANDS: &[CommandInfo] = &[$(CommandInfo {
+            name: $name,
+            kind: CommandKind::$kind,
+            method: HttpMethod::$http,
+            path: $path,
+            scope: Scope::$scope,
+            summary: $doc.trim_ascii(),
+        },)*];
+    };
+}
+for_each_command!(command_infos);
+
+/// Looks a command up by its wire name.
+#[must_use]
+pub fn command(name: &str) -> Option<&'static CommandInfo> {
+    COMMANDS.iter().find(|command| command.name == name)
+}
+
+/// A request without fields.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema, TS)]
+#[ts(type = "Record<string, never>")]
+pub struct Empty {}
+
+/// A reply that says only that it is done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema, TS)]
+#[serde(rename_all = "camelCase")]
+pub struct Done {
+    /// Always true.
+    pub done: bool,
+}
+
+impl Done {
+    /// Done.
+    pub const DONE: Self = Self { done: true };
+}
+
+/// Which machine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema, TS)]
+#[serde(rename_all = "camelCase")]
+pub struct VmRef {
+    /// The machine.
+    pub id: VmId,
+}
+
+/// Which machines to list.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema, TS)]
+#[serde(rename_all = "camelCase")]
+pub struct VmListRequest {
+    /// Only those in this state.
+    #[serde(default)]
+    #[ts(optional)]
+    pub state: Option<VmState>,
+    /// Only the one of exactly this name.
+    #[serde(default)]
+    #[ts(optional)]
+    pub name: Option<String>,
+}
+
+/// Where a new machine's first disk or medium comes from.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema, TS)]
+#[serde(tag = "kind", rename_all = "snake_case", rename_all_fields = "camelCase", deny_unknown_fields)]
+pub enum CreateSource {
+    /// An empty disk and an ISO to install from.
+    Iso {
+        /// Absolute path of the ISO; used in place.
+        path: String,
+        /// Size of the new disk; none for a machine that lives from its ISO alone.
+        #[ts(optional)]
+        #[serde(default)]
+        disk_size: Option<Bytes>,
+    },
+    /// A disk image, copied into the machine's directory.
+    ImageCopy {
+        /// Absolute path of the image.
+        path: String,
+        /// Grow the copy to this size.
+        #[ts(optional)]
+        #[serde(default)]
+        disk_size: Option<Bytes>,
+    },
+    /// A disk image, used where it is.
+    ImageInPlace {
+        /// Absolute path of the image.
+        path: String,
+    },
+    /// The small Linux guest that comes with voidVM (a copy of its disk).
+    Demo,
+}
+
+/// A new machine.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema, TS)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct VmCreateRequest {
+    /// Its name; nobody else's.
+    pub name: String,
+    /// Free text, at most 10,000 characters.
+    #[serde(default)]
+    #[ts(optional, as = "Option<String>")]
+    pub description: String,
+    /// Where its first disk or medium comes from.
+    pub source: CreateSource,
+    /// Virtual CPUs; the setting's default without.
+    #[serde(default)]
+    #[ts(optional)]
+    pub cpus: Option<u16>,
+    /// Memory; the setting's default without.
+    #[serde(default)]
+    #[ts(optional)]
+    pub memory: Option<MiB>,
+    /// Firmware; BIOS without.
+    #[serde(default)]
+    #[ts(optional)]
+    pub firmware: Option<Firmware>,
+    /// Acceleration; automatic without.
+    #[serde(default)]
+    #[ts(optional)]
+    pub accel: Option<Accel>,
+    /// Port forwards of its network card.
+    #[serde(default)]
+    #[ts(optional, as = "Option<Vec<PortForward>>")]
+    pub forwards: Vec<PortForward>,
+    /// Start it when it is made.
+    #[serde(default)]
+    #[ts(optional, as = "Option<bool>")]
+    pub start: bool,
+}
+
+/// Changes of a machine's definition; what is left out stays.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema, TS)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct VmUpdateRequest {
+    /// The machine.
+    pub id: VmId,
+    /// A new name.
+    #[serde(default)]
+    #[ts(optional)]
+    pub name: Option<String>,
+    /// A new description.
+    #[serde(default)]
+    #[ts(optional)]
+    pub description: Option<String>,
+    /// The whole new hardware.
+    #[serde(default)]
+    #[ts(optional)]
+    pub spec: Option<MachineSpec>,
+    /// The `updatedAt` the change was made from; refused as busy when somebody else changed it since.
+    #[serde(default)]
+    #[ts(optional, type = "string")]
+    pub if_updated_at: Option<jiff::Timestamp>,
+}
+
+/// A deletion.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema, TS)]
+#[serde(rename_all = "camelCase")]
+pub struct VmDeleteRequest {
+    /// The machine; it must be stopped.
+    pub id: VmId,
+    /// Leave its disks where they are.
+    #[serde(default)]
+    #[ts(optional, as = "Option<bool>")]
+    pub keep_disks: bool,
+}
+
+/// A stop.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema, TS)]
+#[serde(rename_all = "camelCase")]
+pub struct VmStopRequest {
+    /// The machine.
+    pub id: VmId,
+    /// End the process without asking the guest: unsaved work in it is lost.
+    #[serde(default)]
+    #[ts(optional, as = "Option<bool>")]
+    pub force: bool,
+    /// Seconds the guest has, 1 to 3600; the setting's without.
+    #[serde(default)]
+    #[ts(optional)]
+    pub timeout_seconds: Option<u32>,
+}
+
+/// QEMU commands of a machine.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema, TS)]
+#[serde(rename_all = "camelCase")]
+pub struct VmCommand {
+    /// What the next start would run, argument by argument.
+    pub next: Vec<String>,
+    /// What the live process was started with.
+    pub running: Option<Vec<String>>,
+}
+
+/// Which readings.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema, TS)]
+#[serde(rename_all = "camelCase")]
+pub struct VmMetricsRequest {
+    /// The machine.
+    pub id: VmId,
+    /// Only those after this instant.
+    #[serde(default)]
+    #[ts(optional, type = "string")]
+    pub after: Option<jiff::Timestamp>,
+}
+
+/// Which log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema, TS)]
+#[serde(rename_all = "snake_case")]
+pub enum LogKind {
+    /// QEMU's own words of the last run.
+    Qemu,
+    /// The guest's serial port of the last run.
+    Serial,
+}
+
+/// A log's end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema, TS)]
+#[serde(rename_all = "camelCase")]
+pub struct VmLogsRequest {
+    /// The machine.
+    pub id: VmId,
+    /// Which log.
+    pub log: LogKind,
+    /// How many bytes of its end, at most 1 MiB; 64 KiB without.
+    #[serde(default)]
+    #[ts(optional)]
+    pub tail: Option<u32>,
+}
+
+/// A log's end.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema, TS)]
+#[serde(rename_all = "camelCase")]
+pub struct VmLogs {
+    /// Its text; what is not Unicode is replaced.
+    pub text: String,
+    /// Size of the whole log.
+    pub size: Bytes,
+    /// Where it is.
+    pub path: String,
+}
+
+/// A picture.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema, TS)]
+#[serde(rename_all = "camelCase")]
+pub struct Picture {
+    /// PNG, in base64.
+    pub png: String,
+    /// Pixels across.
+    pub width: u32,
+    /// Pixels down.
+    pub height: u32,
+    /// When it was taken.
+    #[ts(type = "string")]
+    pub at: jiff::Timestamp,
+}
+
+/// One-use addresses of a machine's console; each is good for one connection, within 30 seconds.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema, TS)]
+#[serde(rename_all = "camelCase")]
+pub struct ConsoleTicket {
+    /// WebSocket of the screen; absolute in the desktop app, a path on the local API.
+    pub screen: String,
+    /// WebSocket of the serial port.
+    pub serial: String,
+}
+
+/// Keys pressed together.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema, TS)]
+#[serde(rename_all = "camelCase")]
+pub struct VmKeysRequest {
+    /// The machine.
+    pub id: VmId,
+    /// QEMU key codes (`QKeyCode` of QEMU's qapi/ui.json): `["ctrl", "alt", "delete"]`; at most 8.
+    pub keys: Vec<String>,
+}
+
+/// A text to type.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema, TS)]
+#[serde(rename_all = "camelCase")]
+pub struct VmTypeRequest {
+    /// The machine.
+    pub id: VmId,
+    /// What to type, at most 10,000 characters; `\n` is Enter. Characters a US keyboard lacks are refused by name.
+    pub text: String,
+}
+
+/// Which operations.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema, TS)]
+#[serde(rename_all = "camelCase")]
+pub struct OperationListRequest {
+    /// Only of this machine.
+    #[serde(default)]
+    #[ts(optional)]
+    pub vm_id: Option<VmId>,
+    /// Only with this status.
+    #[serde(default)]
+    #[ts(optional)]
+    pub status: Option<OperationStatus>,
+    /// Only those before this one (the page before ended there).
+    #[serde(default)]
+    #[ts(optional)]
+    pub before: Option<OperationId>,
+    /// At most so many, 1 to 500; 50 without.
+    #[serde(default)]
+    #[ts(optional)]
+    pub limit: Option<u32>,
+}
+
+/// One operation, now or when it has ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema, TS)]
+#[serde(rename_all = "camelCase")]
+pub struct OperationGetRequest {
+    /// The operation.
+    pub id: OperationId,
+    /// Answer when it has ended, or after so many seconds, 0 to 60.
+    #[serde(default)]
+    #[ts(optional)]
+    pub wait_seconds: Option<u32>,
+}
+
+/// Which operation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema, TS)]
+#[serde(rename_all = "camelCase")]
+pub struct OperationRef {
+    /// The operation.
+    pub id: OperationId,
+}
+
+/// An image file to look at.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema, TS)]
+#[serde(rename_all = "camelCase")]
+pub struct ImageInspectRequest {
+    /// Absolute path.
+    pub path: String,
+}
+
+/// A directory to list.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema, TS)]
+#[serde(rename_all = "camelCase")]
+pub struct FilesListRequest {
+    /// Absolute path; the home directory without.
+    #[serde(default)]
+    #[ts(optional)]
+    pub path: Option<String>,
+}
+
+/// New settings.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema, TS)]
+#[serde(rename_all = "camelCase")]
+pub struct SettingsUpdateRequest {
+    /// The whole of them; a value equal to the layers below is not stored.
+    pub settings: Settings,
+}
+
+/// How to reach the local API.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema, TS)]
+#[serde(rename_all = "camelCase")]
+pub struct ApiAccess {
+    /// Whether it listens now.
+    pub listening: bool,
+    /// Its address, `http://127.0.0.1:7770`.
+    pub url: String,
+    /// The token. Shown only when asked for; never logged.
+    pub token: String,
+    /// Where the token is kept: `keychain` or the file's path.
+    pub kept_in: String,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_and_routes_are_unique() {
+        let mut names = std::collections::BTreeSet::new();
+        let mut routes = std::collections::BTreeSet::new();
+        for command in COMMANDS {
+            assert!(names.insert(command.name), "{} twice", command.name);
+            assert!(routes.insert((format!("{:?}", command.method), command.path)), "{} twice", command.path);
+            assert!(!command.summary.is_empty());
+        }
+    }
+
+    #[test]
+    fn queries_change_nothing_and_never_use_put_or_delete() {
+        for command in COMMANDS {
+            if command.kind == CommandKind::Query {
+                assert!(matches!(command.method, HttpMethod::Get | HttpMethod::Post), "{}", command.name);
+            } else {
+                assert_ne!(command.method, HttpMethod::Get, "{}", command.name);
+            }
+        }
+    }
+}

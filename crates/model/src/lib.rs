@@ -1,0 +1,30 @@
+//! Domain types and the contract of voidVM.
+//!
+//! What crosses to TypeScript, REST, the CLI or another process is defined here and nowhere else. No I/O, no async, no clock:
+//! every type is plain data, and [`for_each_command`] is the only list of what the product can be asked to do.
+//!
+//! * [`spec`]: what a machine is (validated, versioned).
+//! * [`vm`]: what a machine is doing (states, views, samples).
+//! * [`operation`]: work that takes time, as rows that outlive a crash.
+//! * [`contract`]: the command list and its requests; [`event`]: what changes are announced.
+//! * [`error`]: the closed set of error codes with their HTTP status and exit code.
+
+pub mod contract;
+pub mod error;
+pub mod event;
+pub mod ids;
+pub mod operation;
+pub mod settings;
+pub mod spec;
+pub mod system;
+pub mod units;
+pub mod vm;
+
+pub use error::{ErrorBody, ErrorCode};
+pub use event::{Event, EventEnvelope, Origin, StreamItem};
+pub use ids::{DeviceId, OperationId, VmId};
+pub use operation::{Operation, OperationKind, OperationStatus};
+pub use settings::Settings;
+pub use spec::MachineSpec;
+pub use units::{Bytes, MiB, Percent};
+pub use vm::{VmState, VmView};

@@ -1,0 +1,162 @@
+//! Work on a machine, as a row that outlives a crash: who asked for what, when, how it ended, and QEMU's own words.
+
+use jiff::Timestamp;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use ts_rs::TS;
+
+use crate::error::ErrorBody;
+use crate::event::Origin;
+use crate::ids::{OperationId, VmId};
+
+/// What is done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema, TS)]
+#[serde(rename_all = "snake_case")]
+pub enum OperationKind {
+    /// Make the machine's files and its row.
+    Create,
+    /// Change the definition.
+    Update,
+    /// Start the process and the guest.
+    Start,
+    /// Ask the guest to shut down.
+    Stop,
+    /// End the process without asking the guest.
+    ForceOff,
+    /// Hold the guest.
+    Pause,
+    /// Let it go on.
+    Resume,
+    /// Press its reset button.
+    Reset,
+    /// Take over a process that outlived the app.
+    Adopt,
+    /// Remove the machine and its files.
+    Delete,
+}
+
+impl OperationKind {
+    /// Every kind.
+    pub const ALL: [Self; 10] = [
+        Self::Create,
+        Self::Update,
+        Self::Start,
+        Self::Stop,
+        Self::ForceOff,
+        Self::Pause,
+        Self::Resume,
+        Self::Reset,
+        Self::Adopt,
+        Self::Delete,
+    ];
+
+    /// The wire form.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Create => "create",
+            Self::Update => "update",
+            Self::Start => "start",
+            Self::Stop => "stop",
+            Self::ForceOff => "force_off",
+            Self::Pause => "pause",
+            Self::Resume => "resume",
+            Self::Reset => "reset",
+            Self::Adopt => "adopt",
+            Self::Delete => "delete",
+        }
+    }
+}
+
+/// How far it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema, TS)]
+#[serde(rename_all = "snake_case")]
+pub enum OperationStatus {
+    /// Waits for its turn (the limits of its class).
+    Queued,
+    /// At work.
+    Running,
+    /// Done.
+    Succeeded,
+    /// Not done; `error` says why.
+    Failed,
+    /// Given up because somebody said so; nothing half done is left.
+    Cancelled,
+    /// The app ended in the middle of it.
+    Interrupted,
+}
+
+impl OperationStatus {
+    /// Every status.
+    pub const ALL: [Self; 6] =
+        [Self::Queued, Self::Running, Self::Succeeded, Self::Failed, Self::Cancelled, Self::Interrupted];
+
+    /// Whether it will never change again.
+    #[must_use]
+    pub const fn is_final(self) -> bool {
+        !matches!(self, Self::Queued | Self::Running)
+    }
+
+    /// The wire form.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Queued => "queued",
+            Self::Running => "running",
+            Self::Succeeded => "succeeded",
+            Self::Failed => "failed",
+            Self::Cancelled => "cancelled",
+            Self::Interrupted => "interrupted",
+        }
+    }
+}
+
+/// How much of it is done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema, TS)]
+#[serde(rename_all = "camelCase")]
+pub struct Progress {
+    /// Units done.
+    #[ts(type = "number")]
+    pub done: u64,
+    /// Units in all.
+    #[ts(type = "number")]
+    pub total: u64,
+}
+
+/// One piece of work.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema, TS)]
+#[serde(rename_all = "camelCase")]
+pub struct Operation {
+    /// Its id; sorts by time.
+    pub id: OperationId,
+    /// What is done.
+    pub kind: OperationKind,
+    /// To which machine.
+    pub vm_id: VmId,
+    /// The machine's name at that time (it may be gone since).
+    pub vm_name: String,
+    /// How far it is.
+    pub status: OperationStatus,
+    /// Who asked for it.
+    pub origin: Origin,
+    /// When it was asked for.
+    #[ts(type = "string")]
+    pub requested_at: Timestamp,
+    /// When its turn came.
+    #[ts(type = "string | null")]
+    pub started_at: Option<Timestamp>,
+    /// When it ended.
+    #[ts(type = "string | null")]
+    pub finished_at: Option<Timestamp>,
+    /// Milliseconds from its turn to its end.
+    #[ts(type = "number | null")]
+    pub duration_ms: Option<u64>,
+    /// How much is done, where that is known.
+    pub progress: Option<Progress>,
+    /// Whether a cancel would be heeded now.
+    pub cancellable: bool,
+    /// Why it failed.
+    pub error: Option<ErrorBody>,
+    /// QEMU's own words, where there were any (last 64 KiB at most).
+    pub stderr: Option<String>,
+}
