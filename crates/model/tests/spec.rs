@@ -1,0 +1,160 @@
+//! What a specification accepts and what it refuses, each refusal by its field.
+
+use std::path::{Path, PathBuf};
+
+use voidvm_model::ErrorCode;
+use voidvm_model::spec::{
+    Accel, Cdrom, Disk, DiskFormat, FileOwner, Firmware, MacAddr, MachineSpec, MachineType, NetworkBackend,
+    Nic, PortForward, Protocol, validate_name, validate_path,
+};
+use voidvm_model::units::MiB;
+
+fn spec() -> MachineSpec {
+    MachineSpec {
+        version: 1,
+        machine: MachineType::Q35,
+        cpus: 2,
+        memory: MiB(1024),
+        firmware: Firmware::Uefi,
+        accel: Accel::Auto,
+        disks: vec![Disk {
+            id: "disk0".parse().unwrap(),
+            file: PathBuf::from("/vms/a/disk0.qcow2"),
+            format: DiskFormat::Qcow2,
+            owner: FileOwner::Machine,
+        }],
+        cdroms: vec![Cdrom { id: "cd0".parse().unwrap(), file: None }],
+        nics: vec![Nic {
+            id: "nic0".parse().unwrap(),
+            mac: MacAddr::qemu([1, 2, 3]),
+            network: NetworkBackend::User { forwards: vec![PortForward::tcp(8080, 80)] },
+        }],
+        boot_from_cdrom: false,
+    }
+}
+
+fn refused(change: impl FnOnce(&mut MachineSpec)) -> String {
+    let mut spec = spec();
+    change(&mut spec);
+    let error = spec.validate().unwrap_err();
+    assert_eq!(error.code, ErrorCode::InvalidInput);
+    error.field.unwrap()
+}
+
+fn forwards(spec: &mut MachineSpec) -> &mut Vec<PortForward> {
+    let NetworkBackend::User { forwards } = &mut spec.nics[0].network;
+    forwards
+}
+
+#[test]
+fn a_sound_specification_is_accepted_and_survives_json() {
+    spec().validate().unwrap();
+    let json = serde_json::to_string(&spec()).unwrap();
+    assert_eq!(serde_json::from_str::<MachineSpec>(&json).unwrap(), spec());
+}
+
+#[test]
+fn each_wrong_field_is_named() {
+    assert_eq!(refused(|s| s.version = 2), "spec.version");
+    assert_eq!(refused(|s| s.version = 0), "spec.version");
+    assert_eq!(refused(|s| s.cpus = 0), "spec.cpus");
+    assert_eq!(refused(|s| s.cpus = 256), "spec.cpus");
+    assert_eq!(refused(|s| s.memory = MiB(31)), "spec.memory");
+    assert_eq!(refused(|s| s.memory = MiB(u64::MAX)), "spec.memory");
+    assert_eq!(refused(|s| s.disks[0].file = "disk.qcow2".into()), "spec.disks[0].file");
+    assert_eq!(refused(|s| s.disks[0].file = "/a\nb".into()), "spec.disks[0].file");
+    assert_eq!(refused(|s| s.disks[0].file = "/a/../b".into()), "spec.disks[0].file");
+    assert_eq!(refused(|s| s.cdroms[0].file = Some("x.iso".into())), "spec.cdroms[0].file");
+    assert_eq!(refused(|s| s.cdroms[0].id = "disk0".parse().unwrap()), "spec.cdroms[0].id");
+    assert_eq!(refused(|s| s.nics.push(s.nics[0].clone())), "spec.nics[1].id");
+    assert_eq!(refused(|s| forwards(s)[0].host_port = 80), "spec.nics[0].network.forwards[0].hostPort");
+    assert_eq!(refused(|s| forwards(s)[0].guest_port = 0), "spec.nics[0].network.forwards[0].guestPort");
+    assert_eq!(
+        refused(|s| forwards(s).push(PortForward::tcp(8080, 81))),
+        "spec.nics[0].network.forwards[1].hostPort"
+    );
+    assert_eq!(
+        refused(|s| {
+            for n in 1..20_u16 {
+                let mut disk = s.disks[0].clone();
+                disk.id = format!("disk{n}").parse().unwrap();
+                disk.file = format!("/vms/{n}").into();
+                s.disks.push(disk);
+            }
+        }),
+        "spec.disks"
+    );
+}
+
+#[test]
+fn unknown_fields_are_refused_rather_than_dropped() {
+    let mut json = serde_json::to_value(spec()).unwrap();
+    json["turbo"] = true.into();
+    assert!(serde_json::from_value::<MachineSpec>(json).is_err());
+}
+
+#[test]
+fn a_port_may_serve_both_protocols_and_several_addresses_but_not_twice() {
+    let tcp = PortForward::tcp(5000, 1);
+    let udp = PortForward { protocol: Protocol::Udp, ..tcp };
+    let other = PortForward { host_address: [127, 0, 0, 2].into(), ..tcp };
+    let any = PortForward { host_address: [0, 0, 0, 0].into(), ..tcp };
+    assert!(!tcp.conflicts(&udp));
+    assert!(!tcp.conflicts(&other));
+    assert!(tcp.conflicts(&any));
+    assert!(any.conflicts(&other));
+}
+
+#[test]
+fn forwards_are_read_from_the_command_line() {
+    assert_eq!("8080:80".parse::<PortForward>().unwrap(), PortForward::tcp(8080, 80));
+    assert_eq!("5353:53/udp".parse::<PortForward>().unwrap().protocol, Protocol::Udp);
+    for text in ["", "80", "a:b", "0:1", "1:0", "70000:1", "1:2/sctp", "1:2:3", "8080:80/"] {
+        assert_eq!(text.parse::<PortForward>().unwrap_err().field.as_deref(), Some("forward"), "{text}");
+    }
+}
+
+#[test]
+fn names_may_be_odd_but_not_deceptive() {
+    for name in ["web-01", "开发机", "a, b = \"c\" $(d) `e`", "..", "/etc", "-S", &"é".repeat(100)] {
+        validate_name(name).unwrap();
+    }
+    for name in [
+        "",
+        " a",
+        "a ",
+        "a\nb",
+        "a\0",
+        "\u{202e}gpj",
+        "67e55044-10b1-426f-9247-bb680e5fe0c8",
+        &"x".repeat(101),
+    ] {
+        assert_eq!(validate_name(name).unwrap_err().field.as_deref(), Some("name"), "{name:?}");
+    }
+}
+
+#[test]
+fn paths_may_hold_what_would_be_an_option_elsewhere() {
+    for path in ["/a b/c,d=e.qcow2", "/a'b\"c", "/-drive file=x", "/json:{}", "/nbd://x", "/开发"] {
+        validate_path("f", Path::new(path)).unwrap();
+    }
+    for path in ["a", "", "json:{}", "/a\u{7}", "/a/../../etc/passwd"] {
+        assert_eq!(validate_path("f", Path::new(path)).unwrap_err().field.as_deref(), Some("f"), "{path:?}");
+    }
+}
+
+#[test]
+fn addresses_are_unicast_and_of_six_bytes() {
+    let mac: MacAddr = "52:54:00:AB:cd:01".to_owned().try_into().unwrap();
+    assert_eq!(mac.to_string(), "52:54:00:ab:cd:01");
+    for text in [
+        "",
+        "52:54:00:12:34",
+        "52:54:00:12:34:56:78",
+        "01:00:5e:00:00:01",
+        "52-54-00-12-34-56",
+        "+2:54:00:12:34:56",
+    ] {
+        assert!(MacAddr::try_from(text.to_owned()).is_err(), "{text}");
+    }
+}
