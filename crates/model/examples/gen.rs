@@ -1,7 +1,12 @@
 //! Writes what is generated from the contract: `ui/src/api/generated/` (TypeScript) and `docs/openapi.json`.
 //!
 //! Run by `./dev gen` from the repository root. The results are committed and checked, never edited.
-#![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a generator run by developers")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    clippy::wildcard_imports,
+    reason = "a generator run by developers"
+)]
 
 use std::fmt::Write as _;
 use std::path::Path;

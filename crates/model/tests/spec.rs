@@ -1,5 +1,7 @@
 //! What a specification accepts and what it refuses, each refusal by its field.
 
+#![allow(clippy::unwrap_used, reason = "a test says what it expects by panicking")]
+
 use std::path::{Path, PathBuf};
 
 use voidvm_model::ErrorCode;
