@@ -1,0 +1,4 @@
+//! The desktop shell.
+
+/// Runs the app.
+pub fn run() {}

@@ -1,0 +1,5 @@
+//! The desktop app's executable.
+
+fn main() {
+    voidvm_desktop::run();
+}
