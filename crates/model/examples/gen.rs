@@ -13,7 +13,7 @@ use std::path::Path;
 
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde_json::{Map, Value, json};
-use ts_rs::{Config, TS};
+use ts_rs::{Config, TS, TypeVisitor};
 use voidvm_model::contract::commands::*;
 use voidvm_model::contract::{COMMANDS, CommandKind, HttpMethod};
 use voidvm_model::{ErrorBody, ErrorCode, StreamItem, VmState};
@@ -31,6 +31,14 @@ fn schema<T: JsonSchema>(generator: &mut SchemaGenerator) -> Schema {
     generator.subschema_for::<T>()
 }
 
+struct Exporter<'a>(&'a Config);
+
+impl TypeVisitor for Exporter<'_> {
+    fn visit<T: TS + 'static + ?Sized>(&mut self) {
+        T::export_all(self.0).ok();
+    }
+}
+
 macro_rules! types {
     ($(#[doc = $doc:literal] $method:ident $name:literal $kind:ident $http:ident $path:literal $scope:ident:
         $request:ty => $reply:ty;)*) => {
@@ -39,6 +47,8 @@ macro_rules! types {
             vec![$({
                 <$request as TS>::export_all(config).ok();
                 <$reply as TS>::export_all(config).ok();
+                // A list has no file of its own; what it is a list of has.
+                <$reply as TS>::visit_generics(&mut Exporter(config));
                 Types {
                     name: $name,
                     ts_request: <$request as TS>::name(config),
