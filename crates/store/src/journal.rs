@@ -1,0 +1,130 @@
+//! Intents about files: written before the first file is made or removed, taken away after the last.
+//!
+//! ```text
+//! begin ─▶ (files are touched) ─▶ end
+//!   └── found at start-up: the owner was killed in between; the files named here, and no others, are finished with
+//! ```
+
+use std::path::PathBuf;
+
+use jiff::Timestamp;
+use voidvm_model::{OperationId, VmId};
+
+use crate::row::{Reader, json, time};
+use crate::{Store, StoreError};
+
+/// What is about to be done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum IntentAction {
+    /// The files are being made; without the machine's row they are rubbish.
+    Create,
+    /// The files are being removed; nobody may count on them any more.
+    Delete,
+}
+
+impl IntentAction {
+    const ALL: [Self; 2] = [Self::Create, Self::Delete];
+
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::Create => "create",
+            Self::Delete => "delete",
+        }
+    }
+}
+
+/// An intent.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Intent {
+    /// The operation it is part of.
+    pub operation_id: OperationId,
+    /// The machine.
+    pub vm_id: VmId,
+    /// What is about to be done.
+    pub action: IntentAction,
+    /// The files and directories it is done to, absolute.
+    pub files: Vec<PathBuf>,
+}
+
+/// Names an intent of the journal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct IntentId(i64);
+
+/// An intent that has not ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OpenIntent {
+    /// Its id, for [`Journal::end`].
+    pub id: IntentId,
+    /// The intent.
+    pub intent: Intent,
+    /// When it was written.
+    pub begun_at: Timestamp,
+}
+
+/// The table of intents.
+#[derive(Clone, Copy, Debug)]
+pub struct Journal<'a>(pub(crate) &'a Store);
+
+impl Journal<'_> {
+    /// Writes an intent; when this returns it is on the disk.
+    ///
+    /// # Errors
+    /// The store's; then no file may be touched.
+    pub async fn begin(&self, intent: &Intent, now: Timestamp) -> Result<IntentId, StoreError> {
+        let (operation_id, vm_id) = (intent.operation_id.to_string(), intent.vm_id.to_string());
+        let (action, files) = (intent.action.as_str(), json("journal.files", &intent.files)?);
+        let begun_at = time(now);
+        let done = sqlx::query!(
+            "INSERT INTO journal (operation_id, vm_id, action, files, begun_at) VALUES (?, ?, ?, ?, ?)",
+            operation_id,
+            vm_id,
+            action,
+            files,
+            begun_at
+        )
+        .execute(self.0.writer())
+        .await
+        .map_err(self.0.failed("write the journal"))?;
+        Ok(IntentId(done.last_insert_rowid()))
+    }
+
+    /// Takes an intent away: it is carried out, or undone. One that is gone already is no error.
+    ///
+    /// # Errors
+    /// The store's; the intent is then found again at the next start.
+    pub async fn end(&self, id: IntentId) -> Result<(), StoreError> {
+        sqlx::query!("DELETE FROM journal WHERE id = ?", id.0)
+            .execute(self.0.writer())
+            .await
+            .map_err(self.0.failed("write the journal"))?;
+        Ok(())
+    }
+
+    /// Every intent that has not ended, oldest first.
+    ///
+    /// # Errors
+    /// The store's.
+    pub async fn open(&self) -> Result<Vec<OpenIntent>, StoreError> {
+        let rows =
+            sqlx::query!("SELECT id, operation_id, vm_id, action, files, begun_at FROM journal ORDER BY id")
+                .fetch_all(self.0.readers())
+                .await
+                .map_err(self.0.failed("read the journal"))?;
+        rows.into_iter()
+            .map(|row| {
+                let id = row.id.to_string();
+                let read = Reader::new(self.0.database(), "journal", &id);
+                Ok(OpenIntent {
+                    id: IntentId(row.id),
+                    begun_at: read.parse("begun_at", &row.begun_at)?,
+                    intent: Intent {
+                        operation_id: read.parse("operation_id", &row.operation_id)?,
+                        vm_id: read.parse("vm_id", &row.vm_id)?,
+                        action: read.one_of("action", &row.action, &IntentAction::ALL, IntentAction::as_str)?,
+                        files: read.json("files", &row.files)?,
+                    },
+                })
+            })
+            .collect()
+    }
+}
