@@ -16,6 +16,7 @@ use serde_json::{Map, Value, json};
 use ts_rs::{Config, TS, TypeVisitor};
 use voidvm_model::contract::commands::*;
 use voidvm_model::contract::{COMMANDS, CommandKind, HttpMethod};
+use voidvm_model::input::ViewerMessage;
 use voidvm_model::{ErrorBody, ErrorCode, StreamItem, VmState};
 
 /// What the two generators need of each command's types.
@@ -71,6 +72,8 @@ fn main() {
     let types = command_types(&config, &generated);
     StreamItem::export_all(&config).unwrap();
     ErrorBody::export_all(&config).unwrap();
+    // Spoken on the console's WebSocket, which is no command.
+    ViewerMessage::export_all(&config).unwrap();
     std::fs::write(generated.join("commands.ts"), typescript(&types, &generated)).unwrap();
     std::fs::create_dir_all(root.join("docs")).unwrap();
     let mut document = serde_json::to_string_pretty(&openapi(&types)).unwrap();

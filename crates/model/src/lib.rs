@@ -7,12 +7,14 @@
 //! * [`vm`]: what a machine is doing (states, views, samples).
 //! * [`operation`]: work that takes time, as rows that outlive a crash.
 //! * [`contract`]: the command list and its requests; [`event`]: what changes are announced.
+//! * [`input`]: keys and pointer of a console.
 //! * [`error`]: the closed set of error codes with their HTTP status and exit code.
 
 pub mod contract;
 pub mod error;
 pub mod event;
 pub mod ids;
+pub mod input;
 pub mod operation;
 pub mod settings;
 pub mod spec;
@@ -23,6 +25,7 @@ pub mod vm;
 pub use error::{ErrorBody, ErrorCode};
 pub use event::{Event, EventEnvelope, Origin, StreamItem};
 pub use ids::{DeviceId, OperationId, VmId};
+pub use input::InputEvent;
 pub use operation::{Operation, OperationKind, OperationStatus};
 pub use settings::Settings;
 pub use spec::MachineSpec;
