@@ -153,6 +153,8 @@ pub struct RunView {
     pub accel: ActiveAccel,
     /// Whether this voidVM found it running rather than started it.
     pub adopted: bool,
+    /// The hardware it was started with; differs from the machine's while edits wait for the next start.
+    pub spec: MachineSpec,
 }
 
 /// The acceleration a process really uses.
