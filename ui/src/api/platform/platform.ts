@@ -1,0 +1,46 @@
+/** What the surface asks of the place it runs in. Two places exist: the desktop window and a browser. */
+import type { Transport } from './transport';
+
+export interface FileKind {
+  /** What people call it; shown by the dialog. */
+  readonly name: string;
+  /** Endings without the dot. */
+  readonly extensions: readonly string[];
+}
+
+export interface PickOptions {
+  readonly title: string;
+  readonly kinds?: readonly FileKind[];
+  /** Where to begin; the home directory without. */
+  readonly folder?: string;
+}
+
+export interface SaveOptions {
+  readonly title: string;
+  readonly name: string;
+  readonly kinds?: readonly FileKind[];
+}
+
+/** What a person chose when the window was asked to close. */
+export type CloseChoice = 'tray' | 'quit' | 'stay';
+
+export interface Platform {
+  readonly kind: 'desktop' | 'browser';
+  readonly transport: Transport;
+  /** Path on the host, or undefined when nothing was chosen. */
+  pickFile(options: PickOptions): Promise<string | undefined>;
+  pickFolder(options: PickOptions): Promise<string | undefined>;
+  /** Writes `content` where the person says; false when nothing was chosen. */
+  saveFile(options: SaveOptions, content: Blob): Promise<boolean>;
+  openExternal(url: string): Promise<void>;
+  /** A notice of the desktop; nothing happens where that is not permitted. */
+  notify(title: string, body: string): Promise<void>;
+  setTitle(title: string): void;
+  setFullscreen(state: 'on' | 'off'): Promise<void>;
+  /** The window is asked to close and the setting says to ask. Answers how to stop listening. */
+  onCloseAsked(listener: () => void): () => void;
+  /** Ends the question; `remember` makes it the setting. */
+  answerClose(choice: CloseChoice, memory: 'once' | 'remember'): Promise<void>;
+  /** Files dropped onto the window, as paths on the host; never in a browser. */
+  onFilesDropped(listener: (paths: string[]) => void): () => void;
+}

@@ -1,0 +1,76 @@
+/** The commands that every page has: go somewhere, look different, show the keys. Machines join the palette by themselves. */
+import { useI18n } from 'vue-i18n';
+import { useRouter } from 'vue-router';
+import { paletteOpen, shortcutsOpen, useCommands, type Command } from '@/shared/composables/commands';
+import { routes } from '../router';
+import { useAppearance } from './appearance';
+
+export function useAppCommands(): void {
+  const { t } = useI18n();
+  const router = useRouter();
+  const { themes, languages } = useAppearance();
+
+  useCommands(() => {
+    const general = t('palette.group.general');
+    const go = t('palette.group.go');
+    const look = t('palette.group.look');
+    const list: Command[] = [
+      {
+        id: 'palette',
+        title: t('palette.open'),
+        group: general,
+        keys: 'Mod+K',
+        only: 'keys',
+        run: () => (paletteOpen.value = !paletteOpen.value),
+      },
+      {
+        id: 'shortcuts',
+        title: t('shell.shortcuts'),
+        group: general,
+        keys: '?',
+        icon: 'keyboard',
+        run: () => (shortcutsOpen.value = true),
+      },
+    ];
+    for (const route of routes) {
+      const nav = route.meta?.nav;
+      if (!nav) continue;
+      list.push({
+        id: `go-${nav.label}`,
+        title: t(`shell.nav.${nav.label}`),
+        group: go,
+        icon: nav.icon,
+        run: () => router.push(route.path),
+      });
+    }
+    if (router.resolve('/machines/new').name === 'create') {
+      list.push({
+        id: 'create',
+        title: t('shell.newMachine'),
+        group: go,
+        icon: 'plus-lg',
+        keys: 'N',
+        run: () => router.push('/machines/new'),
+      });
+    }
+    for (const theme of themes.value) {
+      list.push({
+        ...theme,
+        id: `theme-${theme.id}`,
+        title: `${t('shell.theme.label')}: ${theme.label}`,
+        group: look,
+      });
+    }
+    for (const language of languages.value) {
+      list.push({
+        id: `language-${language.id}`,
+        title: `${t('shell.language.label')}: ${language.label}`,
+        words: 'language 语言',
+        group: look,
+        icon: 'translate',
+        run: language.run,
+      });
+    }
+    return list;
+  });
+}

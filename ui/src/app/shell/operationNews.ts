@@ -1,0 +1,64 @@
+/** Tells how operations ended: failures as notices that stay, the rest to screen readers alone (the page shows it anyway). */
+import { onScopeDispose } from 'vue';
+import { useI18n } from 'vue-i18n';
+import { events, type Operation } from '@/api/client';
+import { isFinal, useMachines } from '@/api/stores';
+import { useVmActions } from '@/features/vm';
+import { announce } from '@/shared/composables/announce';
+import { useErrorText } from '@/shared/composables/errorText';
+import { showToast } from '@/shared/composables/toasts';
+
+/** Ends remembered, so that an end told twice is shown once. */
+const REMEMBERED = 500;
+
+export function useOperationNews(): void {
+  const { t } = useI18n();
+  const machines = useMachines();
+  const actions = useVmActions();
+  const errorText = useErrorText();
+  const told = new Set<string>();
+
+  function tell(operation: Operation): void {
+    const what = t(`vm.operation.${operation.kind}`);
+    const name = operation.vmName;
+    if (operation.status === 'succeeded') {
+      announce(t('vm.done', { what, name }));
+      return;
+    }
+    if (operation.status !== 'failed' || !operation.error) return;
+    const { sentence, hint } = errorText(operation.error);
+    if (operation.error.code === 'guest_did_not_stop') {
+      showToast({
+        tone: 'error',
+        text: t('vm.didNotStop', { name }),
+        hint,
+        action: {
+          label: t('vm.action.force'),
+          run: () => {
+            const vm = machines.byId.get(operation.vmId);
+            if (vm) void actions.force(vm);
+          },
+        },
+      });
+      return;
+    }
+    showToast({
+      tone: 'error',
+      text: t('vm.failed', { what, name }),
+      hint: hint ? `${sentence} ${hint}` : sentence,
+    });
+  }
+
+  onScopeDispose(
+    events.listen({
+      event: (event) => {
+        if (event.type !== 'operation_changed' || !isFinal(event.operation) || told.has(event.operation.id))
+          return;
+        told.add(event.operation.id);
+        const [oldest] = told;
+        if (told.size > REMEMBERED && oldest !== undefined) told.delete(oldest);
+        tell(event.operation);
+      },
+    }),
+  );
+}

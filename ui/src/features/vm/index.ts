@@ -1,0 +1,6 @@
+/** What every page needs of a machine: how its state looks and what can be done with it. */
+export { actionRules, canDo, primaryAction, useVmActions, type ActionId } from './actions';
+export { hasScreen, isLive, machinePath, osIcon, stateTone, type Tone } from './state';
+export { default as StateWord } from './StateWord.vue';
+export { default as Thumbnail } from './Thumbnail.vue';
+export { useSamples } from './samples';

@@ -1,0 +1,55 @@
+/** The frame around every page. */
+export default {
+  skip: 'Skip to the content',
+  navigation: 'Main navigation',
+  nav: {
+    overview: 'Overview',
+    machines: 'Machines',
+    settings: 'Settings',
+    doctor: 'Doctor',
+    updates: 'Updates',
+  },
+  search: 'Search or type a command',
+  newMachine: 'New machine',
+  theme: { label: 'Theme', system: 'As the system', light: 'Light', dark: 'Dark' },
+  language: { label: 'Language', system: 'As the system' },
+  appearance: 'Appearance and language',
+  shortcuts: 'Keyboard shortcuts',
+  connection: {
+    lost: 'The engine does not answer. What you see may be out of date.',
+    retry: 'Try now',
+    back: 'The engine answers again.',
+  },
+  notices: 'Notices',
+  operations: {
+    title: 'Operations',
+    running: '{count} operation running | {count} operations running',
+    hide: 'Hide the list',
+    show: 'Show the list',
+    cancel: 'Cancel {what}',
+    dismiss: 'Close the list',
+    ended: 'Ended just now',
+  },
+  close: {
+    title: 'Close the window?',
+    running:
+      'No machine is running. | {count} machine is running and goes on. | {count} machines are running and go on.',
+    text: 'Stay in the tray to be told when something needs you, or quit voidVM. Machines keep running either way.',
+    tray: 'Stay in the tray',
+    quit: 'Quit voidVM',
+    remember: 'Remember this choice',
+  },
+  signIn: {
+    title: 'Open voidVM',
+    text: 'This browser is not known yet. Enter the token of the local API.',
+    token: 'Token',
+    where: 'You find it in Settings of the desktop app, or where “voidvm serve” prints its address.',
+    action: 'Open',
+    wrong: 'That is not the token.',
+  },
+  notFound: {
+    title: 'There is no such page',
+    text: 'The address may be old or mistyped.',
+    home: 'Go to the overview',
+  },
+} as const;

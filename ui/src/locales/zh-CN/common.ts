@@ -1,0 +1,40 @@
+import type { Same } from '../schema';
+import type en from '../en/common';
+
+export default {
+  appName: 'voidVM',
+  cancel: '取消',
+  close: '关闭',
+  back: '返回',
+  save: '保存',
+  copy: '复制',
+  copied: '已复制',
+  delete: '删除',
+  retry: '重试',
+  details: '详细信息',
+  more: '更多操作',
+  loading: '正在加载',
+  unknown: '未知',
+  none: '无',
+  yes: '是',
+  no: '否',
+  clear: '清除',
+  choose: '选择',
+  noMatch: '没有符合的内容。',
+  traceId: '追踪编号',
+  optional: '选填',
+  confirm: {
+    typeName: '输入 {name} 以确认',
+    lost: '将释放 {size}，且无法撤销。',
+    files: '{count} 个文件',
+  },
+  files: {
+    chooseFile: '选择主机上的文件',
+    chooseFolder: '选择主机上的文件夹',
+    up: '上级文件夹',
+    path: '路径',
+    go: '前往',
+    empty: '这里没有文件夹、磁盘映像或 ISO 文件。',
+    useFolder: '使用此文件夹',
+  },
+} satisfies Same<typeof en>;

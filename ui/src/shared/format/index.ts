@@ -1,0 +1,109 @@
+/** Quantities and times in the words of the chosen language. Binary multiples with the units people use, as in the engine. */
+import { shallowRef } from 'vue';
+
+const UNITS = ['B', 'kB', 'MB', 'GB', 'TB', 'PB'] as const;
+
+/** The language of everything formatted; the app sets it with the language of its texts. */
+export const formatLocale = shallowRef('en');
+
+const cache = new Map<string, Intl.NumberFormat | Intl.DateTimeFormat | Intl.RelativeTimeFormat>();
+
+function cached<T extends Intl.NumberFormat | Intl.DateTimeFormat | Intl.RelativeTimeFormat>(
+  kind: string,
+  make: (locale: string) => T,
+): T {
+  const key = `${formatLocale.value}/${kind}`;
+  let format = cache.get(key) as T | undefined;
+  if (!format) {
+    format = make(formatLocale.value);
+    cache.set(key, format);
+  }
+  return format;
+}
+
+function number(value: number, digits: number): string {
+  return cached(
+    `n${String(digits)}`,
+    (locale) => new Intl.NumberFormat(locale, { maximumFractionDigits: digits }),
+  ).format(value);
+}
+
+/** `512 B`, `1.5 GB`; one decimal below ten of a unit at most. */
+export function formatBytes(bytes: number): string {
+  let value = bytes;
+  let unit = 0;
+  while (Math.abs(value) >= 1024 && unit < UNITS.length - 1) {
+    value /= 1024;
+    unit += 1;
+  }
+  return `${number(value, unit === 0 || Math.abs(value) >= 100 ? 0 : 1)} ${UNITS[unit] ?? ''}`;
+}
+
+/** Mebibytes as the largest unit that fits. */
+export function formatMiB(mib: number): string {
+  return formatBytes(mib * 1_048_576);
+}
+
+/** A share of a whole, 0 to 100. */
+export function formatPercent(percent: number): string {
+  return `${number(percent, percent > 0 && percent < 1 ? 1 : 0)}%`;
+}
+
+/** A rate in bytes a second. */
+export function formatRate(bytesPerSecond: number): string {
+  return `${formatBytes(bytesPerSecond)}/s`;
+}
+
+/** A whole number with the digits grouped. */
+export function formatCount(value: number): string {
+  return number(value, 0);
+}
+
+const STEPS: readonly (readonly [Intl.RelativeTimeFormatUnit, number])[] = [
+  ['year', 31_536_000],
+  ['month', 2_592_000],
+  ['day', 86_400],
+  ['hour', 3_600],
+  ['minute', 60],
+];
+
+/** `5 min. ago`, `in 2 hr.`; under 45 seconds is `now`. */
+export function formatRelative(at: number, now: number): string {
+  const format = cached(
+    'r',
+    (locale) => new Intl.RelativeTimeFormat(locale, { numeric: 'auto', style: 'short' }),
+  );
+  const seconds = (at - now) / 1000;
+  if (Math.abs(seconds) < 45) return format.format(0, 'second');
+  for (const [unit, size] of STEPS) {
+    if (Math.abs(seconds) >= size || unit === 'minute') {
+      return format.format(Math.round(seconds / size) || Math.sign(seconds), unit);
+    }
+  }
+  return format.format(Math.round(seconds), 'second');
+}
+
+/** The exact date and time. */
+export function formatDateTime(at: number): string {
+  return cached(
+    'd',
+    (locale) => new Intl.DateTimeFormat(locale, { dateStyle: 'medium', timeStyle: 'medium' }),
+  ).format(at);
+}
+
+/** How long something took: `340 ms`, `2.4 s`, `3 min 5 s`. */
+export function formatDuration(milliseconds: number): string {
+  const unit = (value: number, name: string, digits = 0) =>
+    cached(
+      `u${name}${String(digits)}`,
+      (locale) => new Intl.NumberFormat(locale, { style: 'unit', unit: name, maximumFractionDigits: digits }),
+    ).format(value);
+  if (milliseconds < 1_000) return unit(Math.round(milliseconds), 'millisecond');
+  if (milliseconds < 60_000) return unit(milliseconds / 1_000, 'second', 1);
+  const minutes = Math.floor(milliseconds / 60_000);
+  if (minutes < 60)
+    return `${unit(minutes, 'minute')} ${unit(Math.floor((milliseconds % 60_000) / 1_000), 'second')}`;
+  const hours = Math.floor(minutes / 60);
+  if (hours < 48) return `${unit(hours, 'hour')} ${unit(minutes % 60, 'minute')}`;
+  return `${unit(Math.floor(hours / 24), 'day')} ${unit(hours % 24, 'hour')}`;
+}
