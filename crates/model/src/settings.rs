@@ -6,6 +6,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use ts_rs::TS;
 
+use crate::error::ErrorBody;
+use crate::spec::{CPUS, MEMORY};
 use crate::units::MiB;
 
 /// Language of the surface.
@@ -95,6 +97,46 @@ impl Default for Settings {
             local_api_port: 7770,
             update_endpoint: String::new(),
         }
+    }
+}
+
+impl Settings {
+    /// Checks every value and names all that do not hold, not the first alone; empty when all is well.
+    ///
+    /// `field` is the setting's wire name.
+    #[must_use]
+    pub fn problems(&self) -> Vec<ErrorBody> {
+        let mut found = Vec::new();
+        let mut bound = |field: &str, value: u64, range: std::ops::RangeInclusive<u64>, unit: &str| {
+            if !range.contains(&value) {
+                found.push(
+                    ErrorBody::invalid(field, format!("{field} is {value}{unit}.")).with_hint(format!(
+                        "Choose {} to {}{unit}.",
+                        range.start(),
+                        range.end()
+                    )),
+                );
+            }
+        };
+        bound("defaultMemory", self.default_memory.0, MEMORY, " MiB");
+        bound("defaultCpus", self.default_cpus.into(), u64::from(*CPUS.start())..=u64::from(*CPUS.end()), "");
+        bound("maxConcurrentStarts", self.max_concurrent_starts.into(), 1..=64, "");
+        bound("maxConcurrentStops", self.max_concurrent_stops.into(), 1..=64, "");
+        bound("stopTimeoutSeconds", self.stop_timeout_seconds.into(), 1..=3600, " s");
+        bound("localApiPort", self.local_api_port.into(), 1024..=65_535, "");
+        if !self.qemu_binary.is_empty()
+            && let Err(error) =
+                crate::spec::validate_path("qemuBinary", std::path::Path::new(&self.qemu_binary))
+        {
+            found.push(error);
+        }
+        if !self.update_endpoint.is_empty() && !self.update_endpoint.starts_with("https://") {
+            found.push(
+                ErrorBody::invalid("updateEndpoint", "Updates are taken from an https address alone.")
+                    .with_hint("Begin it with https://, or leave it empty."),
+            );
+        }
+        found
     }
 }
 
