@@ -5,7 +5,7 @@ import { getCurrentWebview } from '@tauri-apps/api/webview';
 import { getCurrentWindow } from '@tauri-apps/api/window';
 import { toApiError } from '@/api/client/errors';
 import type { StreamItem } from '@/api/generated/commands';
-import type { CloseChoice, FileKind, Platform } from './platform';
+import type { CloseChoice, FileKind, Platform, UpdateProgress, UpdateState } from './platform';
 import type { Transport } from './transport';
 
 const transport: Transport = {
@@ -65,12 +65,13 @@ function whenTold(promise: Promise<() => void>): () => void {
     });
 }
 
-async function toBase64(content: Blob): Promise<string> {
-  const bytes = new Uint8Array(await content.arrayBuffer());
-  let binary = '';
-  for (let at = 0; at < bytes.length; at += 0x8000)
-    binary += String.fromCharCode(...bytes.subarray(at, at + 0x8000));
-  return btoa(binary);
+/** A call of the shell that fails with an `ApiError` alone. */
+async function ask<Reply>(...call: Parameters<typeof invoke>): Promise<Reply> {
+  try {
+    return await invoke<Reply>(...call);
+  } catch (cause) {
+    throw toApiError(cause);
+  }
 }
 
 export const desktopPlatform: Platform = {
@@ -79,20 +80,10 @@ export const desktopPlatform: Platform = {
   pickFile: (options) => pick(options, false),
   pickFolder: (options) => pick(options, true),
 
+  // The shell shows the dialog and writes: the page never names a path to write to.
   async saveFile(options, content) {
-    const { save } = await import('@tauri-apps/plugin-dialog');
-    const path = await save({
-      title: options.title,
-      defaultPath: options.name,
-      filters: filters(options.kinds),
-    });
-    if (path === null) return false;
-    try {
-      await invoke('save_file', { path, content: await toBase64(content) });
-    } catch (cause) {
-      throw toApiError(cause);
-    }
-    return true;
+    const headers = { title: encodeURIComponent(options.title), name: encodeURIComponent(options.name) };
+    return ask<boolean>('save_file', new Uint8Array(await content.arrayBuffer()), { headers });
   },
 
   async openExternal(url) {
@@ -131,4 +122,14 @@ export const desktopPlatform: Platform = {
         if (event.payload.type === 'drop') listener(event.payload.paths);
       }),
     ),
+
+  updates: {
+    check: () => ask<UpdateState>('updater_check'),
+    install: (onProgress) => {
+      const channel = new Channel<UpdateProgress>();
+      channel.onmessage = onProgress;
+      return ask('updater_install', { channel });
+    },
+    restart: () => ask('updater_restart'),
+  },
 };

@@ -3,7 +3,16 @@ import { desktopPlatform } from './desktop';
 import type { Platform } from './platform';
 import { browserPlatform } from './web';
 
-export type { CloseChoice, FileKind, PickOptions, Platform, SaveOptions } from './platform';
+export type {
+  CloseChoice,
+  FileKind,
+  PickOptions,
+  Platform,
+  SaveOptions,
+  UpdateProgress,
+  Updates,
+  UpdateState,
+} from './platform';
 export type { EventSink, Transport } from './transport';
 export { signedOut } from './session';
 export { signIn } from './web';

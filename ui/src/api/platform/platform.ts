@@ -24,6 +24,33 @@ export interface SaveOptions {
 /** What a person chose when the window was asked to close. */
 export type CloseChoice = 'tray' | 'quit' | 'stay';
 
+/** What looking for an update of the app came to. */
+export type UpdateState =
+  | { readonly state: 'off'; readonly reason: 'no_endpoint' | 'no_key' }
+  | { readonly state: 'current'; readonly version: string }
+  | {
+      readonly state: 'available';
+      readonly version: string;
+      readonly current: string;
+      /** Plain text, as its publisher wrote it. */
+      readonly notes: string | null;
+    };
+
+export interface UpdateProgress {
+  readonly downloaded: number;
+  /** Bytes in all, where the server says. */
+  readonly total: number | null;
+}
+
+/** Updates of the app itself. Each call fails with an `ApiError` alone. */
+export interface Updates {
+  check(): Promise<UpdateState>;
+  /** Downloads, verifies and installs what `check` found last. */
+  install(onProgress: (progress: UpdateProgress) => void): Promise<void>;
+  /** Ends the app and starts what was installed. */
+  restart(): Promise<void>;
+}
+
 export interface Platform {
   readonly kind: 'desktop' | 'browser';
   readonly transport: Transport;
@@ -43,4 +70,6 @@ export interface Platform {
   answerClose(choice: CloseChoice, memory: 'once' | 'remember'): Promise<void>;
   /** Files dropped onto the window, as paths on the host; never in a browser. */
   onFilesDropped(listener: (paths: string[]) => void): () => void;
+  /** Undefined in a browser: whoever runs the engine updates it. */
+  readonly updates: Updates | undefined;
 }

@@ -132,4 +132,5 @@ export const browserPlatform: Platform = {
   onCloseAsked: () => () => undefined,
   answerClose: () => Promise.resolve(),
   onFilesDropped: () => () => undefined,
+  updates: undefined,
 };
