@@ -1,5 +1,7 @@
 //! The desktop app's executable.
 
-fn main() {
-    voidvm_desktop::run();
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    voidvm_desktop::run()
 }

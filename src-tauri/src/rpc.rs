@@ -1,0 +1,18 @@
+//! The one command through which the page reaches the engine: a name of the contract and its request.
+
+use serde_json::Value;
+use tauri::State;
+use voidvm_model::ErrorBody;
+
+use crate::console;
+use crate::engine::Engine;
+
+/// Carries out the contract's command `name`.
+///
+/// # Errors
+/// The error shape that every transport has.
+#[tauri::command]
+pub(crate) async fn rpc(engine: State<'_, Engine>, name: String, payload: Value) -> Result<Value, ErrorBody> {
+    let reply = engine.call(&name, payload).await?;
+    if name == console::COMMAND { console::reachable(&engine, reply).await } else { Ok(reply) }
+}
