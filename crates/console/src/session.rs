@@ -46,6 +46,14 @@ impl Session {
     /// # Errors
     /// When it does not answer within five seconds, or not as a display.
     pub async fn open(stream: UnixStream) -> Result<Self, ConsoleError> {
+        Self::open_within(stream, GREETING).await
+    }
+
+    /// [`Self::open`] with a deadline of one's own.
+    ///
+    /// # Errors
+    /// When it does not answer before the deadline, or not as a display.
+    pub async fn open_within(stream: UnixStream, deadline: Duration) -> Result<Self, ConsoleError> {
         type NoPassword = std::future::Ready<Result<String, VncError>>;
         let connect = VncConnector::<_, NoPassword>::new(stream)
             // QEMU's own format: it copies then instead of converting.
@@ -60,7 +68,7 @@ impl Session {
             .build()
             .map_err(ConsoleError::Greeting)?
             .try_start();
-        let client = tokio::time::timeout(GREETING, connect)
+        let client = tokio::time::timeout(deadline, connect)
             .await
             .map_err(|_| ConsoleError::Mute)?
             .and_then(vnc::client::connector::VncState::finish)
