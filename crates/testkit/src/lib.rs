@@ -1,1 +1,18 @@
-//! testkit
+//! What tests share: a QEMU that is not one and can be told to misbehave, directories that go away again, small disks that
+//! fill up, programs of this workspace built on demand, and waiting on values with a deadline.
+//!
+//! For tests only: failures panic with what was seen.
+#![expect(clippy::expect_used, clippy::panic, reason = "a test's helper fails by panicking, with the reason")]
+
+pub mod clock;
+pub mod disk;
+pub mod fake;
+pub mod plan;
+pub mod program;
+pub mod wait;
+
+pub use clock::ManualClock;
+pub use disk::SmallDisk;
+pub use fake::FakeQemu;
+pub use plan::Plan;
+pub use wait::{wait_until, wait_until_async};
