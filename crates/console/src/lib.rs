@@ -16,13 +16,14 @@ mod drive;
 mod error;
 mod framebuffer;
 mod held;
+mod pipe;
 mod region;
 mod session;
-pub mod ticket;
 pub mod wire;
 
 pub use drive::drive;
 pub use error::ConsoleError;
 pub use framebuffer::{Framebuffer, Rect};
+pub use pipe::{ConsolePipe, MachineEnd};
 pub use region::Region;
 pub use session::{Cursor, Session};

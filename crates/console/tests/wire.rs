@@ -1,5 +1,7 @@
 //! The wire: lossless for every picture, no larger than it has to be, and the same for the canvas in TypeScript (golden file).
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
+
 mod support;
 
 use proptest::prelude::*;
@@ -88,7 +90,7 @@ fn the_golden_messages_are_what_the_canvas_is_tested_with() {
     let picture = screen(96, 48, |x, y| {
         if x >= 64 && y >= 24 {
             noise(x, y) & 0xff_ffff
-        } else if noise(x / 3, y / 5) % 4 == 0 {
+        } else if noise(x / 3, y / 5).is_multiple_of(4) {
             0xdd_eeff
         } else {
             0x10_1418

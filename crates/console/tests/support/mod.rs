@@ -3,13 +3,11 @@
 
 use std::time::Duration;
 
-use bytes::Bytes;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::UnixStream;
 use tokio::sync::mpsc;
-use tokio::task::JoinHandle;
-use tokio_util::sync::PollSender;
-use voidvm_console::{ConsoleError, drive};
+use voidvm_console::ConsolePipe;
+use voidvm_model::ErrorBody;
 use voidvm_model::input::{InputEvent, ViewerMessage};
 
 /// Everything here answers well within this.
@@ -123,36 +121,34 @@ pub(crate) fn cursor(hot: (u16, u16), width: u16, height: u16, colour: u32) -> V
 
 /// A viewer with its connection.
 pub(crate) struct Viewer {
-    pub(crate) say: Option<mpsc::Sender<Vec<u8>>>,
-    pub(crate) messages: mpsc::Receiver<Bytes>,
+    pub(crate) pipe: ConsolePipe,
     pub(crate) input: mpsc::Receiver<Vec<InputEvent>>,
-    pub(crate) connection: JoinHandle<Result<(), ConsoleError>>,
 }
 
 impl Viewer {
     /// A viewer, and the end of its connection where the display is.
     pub(crate) fn open() -> (Self, UnixStream) {
         let (ours, theirs) = UnixStream::pair().unwrap();
-        let (say, mut heard) = mpsc::channel::<Vec<u8>>(64);
-        let (out, messages) = mpsc::channel(1);
         let (events, input) = mpsc::channel(1);
-        let incoming = futures_util::stream::poll_fn(move |cx| heard.poll_recv(cx));
-        let connection = tokio::spawn(drive(ours, incoming, PollSender::new(out), events));
-        (Self { say: Some(say), messages, input, connection }, theirs)
+        (Self { pipe: ConsolePipe::screen(ours, events), input }, theirs)
     }
 
     pub(crate) async fn next(&mut self) -> Vec<u32> {
-        let message = within(self.messages.recv()).await.expect("a message");
+        let message = within(self.pipe.from_machine.recv()).await.expect("a message");
         message.as_chunks::<4>().0.iter().map(|word| u32::from_le_bytes(*word)).collect()
     }
 
     pub(crate) async fn say(&self, message: &ViewerMessage) {
-        let bytes = serde_json::to_vec(message).unwrap();
-        within(self.say.as_ref().unwrap().send(bytes)).await.unwrap();
+        self.say_text(serde_json::to_string(message).unwrap()).await;
     }
 
-    pub(crate) async fn end(self) -> Result<(), ConsoleError> {
-        within(self.connection).await.unwrap()
+    pub(crate) async fn say_text(&self, text: impl Into<String>) {
+        within(self.pipe.to_machine.send(text.into().into_bytes())).await.unwrap();
+    }
+
+    /// Waits for it to end by itself.
+    pub(crate) async fn ended(&mut self) -> ErrorBody {
+        within(&mut self.pipe.ended).await.unwrap().unwrap_err()
     }
 }
 
