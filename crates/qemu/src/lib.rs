@@ -18,6 +18,7 @@
 
 pub mod agent;
 pub mod args;
+mod failure;
 pub mod firmware;
 pub mod image;
 pub mod keys;

@@ -1,1 +1,21 @@
-//! .
+//! One QEMU process: its runtime directory, its record, its start, and how it is known again later.
+//!
+//! A process is ours only if this boot's pid, its start time and its command line all say so; whatever is not is never
+//! signalled. Signals go through a pidfd, so a reused pid cannot be hit.
+//!
+//! ```text
+//! spawn ─▶ record written ─▶ live ─▶ exited            identify: Ours │ Gone │ Foreign
+//!   └─ the app ends before the record ─▶ scan by uuid
+//! ```
+
+mod handle;
+mod identify;
+mod record;
+mod run_dir;
+mod spawn;
+
+pub use handle::{Exit, ProcessHandle, Signal};
+pub use identify::{ForeignReason, Identity, identify, identify_listener, scan};
+pub use record::{RecordError, RunRecord, boot_id};
+pub use run_dir::RunDir;
+pub use spawn::{SpawnError, Spawned, spawn};
