@@ -19,6 +19,7 @@ mod held;
 mod pipe;
 mod region;
 mod session;
+pub mod ticket;
 pub mod wire;
 
 pub use drive::drive;
