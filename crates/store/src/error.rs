@@ -94,7 +94,9 @@ impl StoreError {
             Self::Newer { path, found, known } => with_path(
                 ErrorBody::new(
                     ErrorCode::DatabaseNewer,
-                    format!("The data was written by a newer voidVM (schema {found}, this one knows {known})."),
+                    format!(
+                        "The data was written by a newer voidVM (schema {found}, this one knows {known})."
+                    ),
                 )
                 .with_hint("Update voidVM. Nothing was changed; your machines are safe.")
                 .with_detail("found", *found)
@@ -106,7 +108,9 @@ impl StoreError {
                     ErrorCode::ReadOnly,
                     format!("The data directory {} cannot be written to: {reason}.", path.display()),
                 )
-                .with_hint("Remount its file system for writing, or choose another directory with --data-dir."),
+                .with_hint(
+                    "Remount its file system for writing, or choose another directory with --data-dir.",
+                ),
                 path,
             ),
             Self::PermissionDenied { path, reason } => with_path(
@@ -138,12 +142,16 @@ impl StoreError {
                     .with_field("name")
                     .with_hint("Choose another name.")
             }
-            Self::VmNotFound { id } => ErrorBody::new(ErrorCode::VmNotFound, format!("No machine has the id {id}.")),
+            Self::VmNotFound { id } => {
+                ErrorBody::new(ErrorCode::VmNotFound, format!("No machine has the id {id}."))
+            }
             Self::OperationNotFound { id } => {
                 ErrorBody::new(ErrorCode::OperationNotFound, format!("No operation has the id {id}."))
             }
             Self::Unstorable { .. } => ErrorBody::new(ErrorCode::Internal, format!("{self}.")),
-            Self::Failed { .. } => ErrorBody::new(ErrorCode::DatabaseFailed, format!("The database failed: {self}.")),
+            Self::Failed { .. } => {
+                ErrorBody::new(ErrorCode::DatabaseFailed, format!("The database failed: {self}."))
+            }
         }
     }
 }

@@ -120,7 +120,12 @@ impl Journal<'_> {
                     intent: Intent {
                         operation_id: read.parse("operation_id", &row.operation_id)?,
                         vm_id: read.parse("vm_id", &row.vm_id)?,
-                        action: read.one_of("action", &row.action, &IntentAction::ALL, IntentAction::as_str)?,
+                        action: read.one_of(
+                            "action",
+                            &row.action,
+                            &IntentAction::ALL,
+                            IntentAction::as_str,
+                        )?,
                         files: read.json("files", &row.files)?,
                     },
                 })

@@ -31,7 +31,11 @@ const READERS: u32 = 3;
 /// The newest schema version this build knows.
 #[must_use]
 pub fn known_version() -> i64 {
-    MIGRATOR.iter().map(|migration| migration.version).max().unwrap_or(0)
+    newest(&MIGRATOR)
+}
+
+fn newest(migrator: &Migrator) -> i64 {
+    migrator.iter().map(|migration| migration.version).max().unwrap_or(0)
 }
 
 /// The open store. Cheap to clone; the last clone closes the file.
@@ -53,6 +57,10 @@ impl Store {
     /// [`DiskFull`](StoreError::DiskFull), [`Corrupt`](StoreError::Corrupt), or [`Failed`](StoreError::Failed). A store that
     /// cannot be opened is left as it was.
     pub async fn open(data_dir: &Path) -> Result<Self, StoreError> {
+        Self::open_with(data_dir, &MIGRATOR).await
+    }
+
+    async fn open_with(data_dir: &Path, migrator: &Migrator) -> Result<Self, StoreError> {
         let database = data_dir.join(DATABASE_FILE);
         touch(data_dir, &database)?;
         let options = SqliteConnectOptions::new()
@@ -68,7 +76,7 @@ impl Store {
             .connect_with(options.clone())
             .await
             .map_err(|source| classify("open the database", &database, source))?;
-        if let Err(error) = migrate(&writer, &database).await {
+        if let Err(error) = migrate(&writer, &database, migrator).await {
             writer.close().await;
             return Err(error);
         }
@@ -145,7 +153,7 @@ fn touch(dir: &Path, database: &Path) -> Result<(), StoreError> {
         .map_err(|error| classify_io(dir, &error))
 }
 
-async fn migrate(writer: &SqlitePool, database: &Path) -> Result<(), StoreError> {
+async fn migrate(writer: &SqlitePool, database: &Path, migrator: &Migrator) -> Result<(), StoreError> {
     let failed = |doing| move |source| classify(doing, database, source);
     let has_history = sqlx::query_scalar::<_, i64>(
         "SELECT count(*) FROM sqlite_schema WHERE type = 'table' AND name = '_sqlx_migrations'",
@@ -162,7 +170,7 @@ async fn migrate(writer: &SqlitePool, database: &Path) -> Result<(), StoreError>
     } else {
         0
     };
-    let known = known_version();
+    let known = newest(migrator);
     if found > known {
         return Err(StoreError::Newer { path: database.to_owned(), found, known });
     }
@@ -173,7 +181,7 @@ async fn migrate(writer: &SqlitePool, database: &Path) -> Result<(), StoreError>
         back_up(writer, database, found).await?;
     }
     tracing::info!(from = found, to = known, "migrating the database");
-    MIGRATOR.run(writer).await.map_err(|error| match error {
+    migrator.run(writer).await.map_err(|error| match error {
         MigrateError::Execute(source) | MigrateError::ExecuteMigration(source, _) => {
             classify("migrate the database", database, source)
         }
@@ -198,4 +206,63 @@ async fn back_up(writer: &SqlitePool, database: &Path, version: i64) -> Result<(
     std::fs::rename(&part, &backup).map_err(|error| classify_io(dir, &error))?;
     tracing::info!(backup = %backup.display(), "copied the database before migrating it");
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use sqlx::SqlSafeStr as _;
+    use sqlx::migrate::{Migration, MigrationType};
+
+    use super::*;
+
+    /// This build's migrations, and one of a version to come.
+    fn next(statement: &'static str) -> Migrator {
+        let mut migrations: Vec<Migration> = MIGRATOR.iter().cloned().collect();
+        migrations.push(Migration::new(
+            newest(&MIGRATOR) + 1,
+            "next".into(),
+            MigrationType::Simple,
+            statement.into_sql_str(),
+            false,
+        ));
+        Migrator::with_migrations(migrations)
+    }
+
+    async fn with_a_setting(dir: &Path) {
+        let store = Store::open(dir).await.unwrap();
+        let settings = [("language".to_owned(), "en".into())];
+        store.settings().replace(&settings.into()).await.unwrap();
+        // Not closed: the rows are still in the log beside the file.
+    }
+
+    #[tokio::test]
+    async fn an_older_database_is_copied_before_it_is_migrated() {
+        let dir = tempfile::tempdir().unwrap();
+        with_a_setting(dir.path()).await;
+        let store =
+            Store::open_with(dir.path(), &next("ALTER TABLE vms ADD COLUMN colour TEXT")).await.unwrap();
+        sqlx::query("SELECT colour FROM vms").fetch_all(store.readers()).await.unwrap();
+        assert_eq!(store.settings().get_all().await.unwrap().len(), 1);
+        store.close().await;
+
+        let refused = Store::open(dir.path()).await.unwrap_err();
+        assert!(matches!(refused, StoreError::Newer { .. }), "{refused:?}");
+
+        let copy = dir.path().join(format!("{DATABASE_FILE}.bak-{}", known_version()));
+        std::fs::rename(copy, dir.path().join(DATABASE_FILE)).unwrap();
+        let store = Store::open(dir.path()).await.unwrap();
+        assert_eq!(store.settings().get_all().await.unwrap().len(), 1, "the copy is whole");
+    }
+
+    #[tokio::test]
+    async fn a_migration_that_fails_leaves_the_old_version() {
+        let dir = tempfile::tempdir().unwrap();
+        with_a_setting(dir.path()).await;
+        let broken = next("CREATE TABLE half (done TEXT); INSERT INTO nowhere VALUES (1);");
+        let failed = Store::open_with(dir.path(), &broken).await.unwrap_err();
+        assert!(matches!(failed, StoreError::Failed { .. }), "{failed:?}");
+        let store = Store::open(dir.path()).await.unwrap();
+        assert_eq!(store.settings().get_all().await.unwrap().len(), 1);
+        sqlx::query("SELECT * FROM half").fetch_all(store.readers()).await.unwrap_err();
+    }
 }

@@ -45,7 +45,8 @@ impl Operations<'_> {
     /// # Errors
     /// The store's; then its work must not begin.
     pub async fn insert(&self, operation: &Operation) -> Result<(), StoreError> {
-        let (id, kind, vm_id) = (operation.id.to_string(), operation.kind.as_str(), operation.vm_id.to_string());
+        let (id, kind, vm_id) =
+            (operation.id.to_string(), operation.kind.as_str(), operation.vm_id.to_string());
         let (status, origin) = (operation.status.as_str(), operation.origin.as_str());
         let requested_at = time(operation.requested_at);
         let Changing { started_at, finished_at, duration_ms, done, total, error } = Changing::of(operation)?;

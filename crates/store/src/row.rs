@@ -17,8 +17,7 @@ pub(crate) fn time(at: Timestamp) -> String {
 
 /// A document.
 pub(crate) fn json<T: Serialize>(what: &'static str, value: &T) -> Result<String, StoreError> {
-    serde_json::to_string(value)
-        .map_err(|error| StoreError::Unstorable { what, reason: error.to_string() })
+    serde_json::to_string(value).map_err(|error| StoreError::Unstorable { what, reason: error.to_string() })
 }
 
 /// Reads the columns of one row; remembers which row, for the error.
@@ -96,7 +95,8 @@ mod tests {
 
     #[test]
     fn text_order_of_times_is_time_order_and_nothing_is_lost() {
-        let nanos = [0_i128, 1, 999_999_999, 1_000_000_000, 1_700_000_000_000_000_000, 1_700_000_000_100_000_000];
+        let nanos =
+            [0_i128, 1, 999_999_999, 1_000_000_000, 1_700_000_000_000_000_000, 1_700_000_000_100_000_000];
         let texts: Vec<String> =
             nanos.iter().map(|n| time(Timestamp::from_nanosecond(*n).unwrap())).collect();
         assert!(texts.is_sorted(), "{texts:?}");

@@ -85,8 +85,7 @@ impl Vms<'_> {
     /// # Errors
     /// [`StoreError::NameTaken`], [`StoreError::VmNotFound`], or the store's.
     pub async fn update(&self, row: &VmRow) -> Result<(), StoreError> {
-        let (id, spec, updated_at) =
-            (row.id.to_string(), json("vms.spec", &row.spec)?, time(row.updated_at));
+        let (id, spec, updated_at) = (row.id.to_string(), json("vms.spec", &row.spec)?, time(row.updated_at));
         let done = sqlx::query!(
             "UPDATE vms SET name = ?, description = ?, os_type = ?, spec = ?, updated_at = ? WHERE id = ?",
             row.name,
