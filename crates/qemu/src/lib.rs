@@ -25,3 +25,4 @@ pub mod keys;
 pub mod probe;
 pub mod process;
 pub mod qmp;
+mod tool;

@@ -8,12 +8,14 @@
 //!   └─ the app ends before the record ─▶ scan by uuid
 //! ```
 
+mod explain;
 mod handle;
 mod identify;
 mod record;
 mod run_dir;
 mod spawn;
 
+pub use explain::{explain, explain_words};
 pub use handle::{Exit, ProcessHandle, Signal};
 pub use identify::{ForeignReason, Identity, identify, identify_listener, scan};
 pub use record::{RecordError, RunRecord, boot_id};

@@ -1,0 +1,244 @@
+//! Making images: whole or not at all.
+
+use std::fs::File;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use rustix::fs::{CWD, RenameFlags, renameat_with};
+use tokio::io::{AsyncRead, AsyncReadExt};
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+use voidvm_model::Bytes;
+use voidvm_model::spec::DiskFormat;
+
+use super::{ImageError, PATIENCE, QemuImg, absolute, format_name};
+use crate::tool;
+
+/// How much of a copy is done, in hundredths of a per cent: 0 to 10,000. Never goes back.
+pub type CopyProgress = watch::Sender<u32>;
+
+impl QemuImg {
+    /// Makes an empty qcow2 image that looks `size` large to its guest; takes next to nothing until it is written to.
+    ///
+    /// # Errors
+    /// [`ImageError::Exists`] when the file is there; else why it could not be made. No part of it is left.
+    pub async fn create_qcow2(&self, path: &Path, size: Bytes) -> Result<(), ImageError> {
+        let part = Part::beside(path)?;
+        let size = size.0.to_string();
+        let args = ["create", "-q", "-f", "qcow2"];
+        absolute(path)?;
+        let all = args.iter().map(std::ffi::OsStr::new).chain([part.path.as_os_str(), size.as_ref()]);
+        let finished = self.ended(tool::run(self.path(), all, PATIENCE).await)?;
+        if !finished.status.success() {
+            return Err(ImageError::Failed { path: path.to_owned(), stderr: finished.stderr });
+        }
+        part.finish().await
+    }
+
+    /// Copies an image into a new qcow2 file that stands on no other. The source is only read.
+    ///
+    /// `cancel` ends it at once; so does dropping the future. Neither leaves a part.
+    ///
+    /// # Errors
+    /// [`ImageError::Cancelled`], [`ImageError::Exists`], or why it failed (a full disk among them).
+    pub async fn copy(
+        &self,
+        source: &Path,
+        format: DiskFormat,
+        target: &Path,
+        progress: &CopyProgress,
+        cancel: &CancellationToken,
+    ) -> Result<(), ImageError> {
+        absolute(source)?;
+        let part = Part::beside(target)?;
+        let mut child = tool::command(self.path())
+            .args(["convert", "-p", "-f", format_name(format), "-O", "qcow2"])
+            .args([source, &part.path])
+            .spawn()
+            .map_err(|source| ImageError::Exec { program: self.path().to_owned(), source })?;
+        let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
+        let work = async {
+            let (_, words) = tokio::try_join!(follow(stdout, progress), collect(stderr))?;
+            Ok((child.wait().await?, words))
+        };
+        let ended = tokio::select! {
+            biased;
+            () = cancel.cancelled() => None,
+            ended = work => Some(ended),
+        };
+        let Some(ended) = ended else {
+            // The writer must be gone before its file is removed.
+            let _ = child.kill().await;
+            return Err(ImageError::Cancelled);
+        };
+        let (status, stderr) =
+            ended.map_err(|source: io::Error| ImageError::Io { path: target.to_owned(), source })?;
+        if !status.success() {
+            return Err(ImageError::Failed { path: target.to_owned(), stderr });
+        }
+        part.finish().await?;
+        progress.send_replace(10_000);
+        Ok(())
+    }
+
+    /// Copies a small image into a new qcow2 file, without progress.
+    pub(crate) async fn convert(
+        &self,
+        source: &Path,
+        format: DiskFormat,
+        target: &Path,
+        within: Duration,
+    ) -> Result<(), ImageError> {
+        let (progress, never) = (CopyProgress::new(0), CancellationToken::new());
+        let copy = self.copy(source, format, target, &progress, &never);
+        tokio::time::timeout(within, copy).await.unwrap_or(Err(ImageError::Hangs))
+    }
+
+    /// Grows an image that no machine uses. The same size is fine.
+    ///
+    /// # Errors
+    /// [`ImageError::Shrinks`] when it is larger already; else why it could not be grown.
+    pub async fn resize(&self, path: &Path, format: DiskFormat, size: Bytes) -> Result<(), ImageError> {
+        let now = self.info(path).await?.virtual_size;
+        if size <= now {
+            return if size == now {
+                Ok(())
+            } else {
+                Err(ImageError::Shrinks { path: path.to_owned(), now: now.0 })
+            };
+        }
+        let size = size.0.to_string();
+        let args = ["resize", "-q", "-f", format_name(format)];
+        let all = args.iter().map(std::ffi::OsStr::new).chain([path.as_os_str(), size.as_ref()]);
+        let finished = self.ended(tool::run(self.path(), all, PATIENCE).await)?;
+        if finished.status.success() {
+            Ok(())
+        } else {
+            Err(ImageError::Failed { path: path.to_owned(), stderr: finished.stderr })
+        }
+    }
+}
+
+/// A file on its way to its name; removed when it is dropped before it got there.
+pub(crate) struct Part {
+    pub(crate) path: PathBuf,
+    target: PathBuf,
+    finished: bool,
+}
+
+impl Part {
+    /// The part of `target`. One that an earlier, broken run left is replaced.
+    pub(crate) fn beside(target: &Path) -> Result<Self, ImageError> {
+        absolute(target)?;
+        if target.symlink_metadata().is_ok() {
+            return Err(ImageError::Exists { path: target.to_owned() });
+        }
+        let mut name = target.as_os_str().to_owned();
+        name.push(".part");
+        let path = PathBuf::from(name);
+        match std::fs::remove_file(&path) {
+            Err(source) if source.kind() != io::ErrorKind::NotFound => Err(ImageError::Io { path, source }),
+            _ => Ok(Self { path, target: target.to_owned(), finished: false }),
+        }
+    }
+
+    /// Makes the part's bytes durable and gives it its name, unless somebody else took that meanwhile.
+    pub(crate) async fn finish(mut self) -> Result<(), ImageError> {
+        let (part, target) = (self.path.clone(), self.target.clone());
+        let moved = tokio::task::spawn_blocking(move || {
+            File::open(&part)?.sync_all()?;
+            match renameat_with(CWD, &part, CWD, &target, RenameFlags::NOREPLACE) {
+                // File systems without that flag: the small window is theirs.
+                Err(rustix::io::Errno::INVAL) if target.symlink_metadata().is_err() => {
+                    std::fs::rename(&part, &target)?
+                }
+                other => other?,
+            }
+            match target.parent() {
+                Some(parent) => File::open(parent)?.sync_all(),
+                None => Ok(()),
+            }
+        });
+        match moved.await.map_err(io::Error::from).flatten() {
+            Ok(()) => {
+                self.finished = true;
+                Ok(())
+            }
+            Err(source) if source.kind() == io::ErrorKind::AlreadyExists => {
+                Err(ImageError::Exists { path: self.target.clone() })
+            }
+            Err(source) => Err(ImageError::Io { path: self.target.clone(), source }),
+        }
+    }
+}
+
+impl Drop for Part {
+    fn drop(&mut self) {
+        if !self.finished {
+            let _ = std::fs::remove_file(&self.path);
+        }
+    }
+}
+
+/// Reads `qemu-img`'s `    (12.34/100%)` lines, which end with a carriage return.
+async fn follow(pipe: Option<impl AsyncRead + Unpin>, progress: &CopyProgress) -> io::Result<()> {
+    let Some(mut pipe) = pipe else { return Ok(()) };
+    let (mut scratch, mut word) = ([0; 4096], Vec::new());
+    loop {
+        let count = pipe.read(&mut scratch).await?;
+        if count == 0 {
+            return Ok(());
+        }
+        for byte in &scratch[..count] {
+            match byte {
+                b'(' => word.clear(),
+                b'/' => {
+                    if let Some(done) = hundredths(&word) {
+                        progress.send_if_modified(|now| {
+                            done > *now && {
+                                *now = done;
+                                true
+                            }
+                        });
+                    }
+                    word.clear();
+                }
+                _ if word.len() < 16 => word.push(*byte),
+                _ => {}
+            }
+        }
+    }
+}
+
+/// `12.34` as 1234.
+fn hundredths(word: &[u8]) -> Option<u32> {
+    let (whole, part) = std::str::from_utf8(word).ok()?.trim().split_once('.')?;
+    if part.len() != 2 {
+        return None;
+    }
+    Some(whole.parse::<u32>().ok()?.checked_mul(100)?.checked_add(part.parse().ok()?)?.min(10_000))
+}
+
+async fn collect(pipe: Option<impl AsyncRead + Unpin>) -> io::Result<String> {
+    let Some(pipe) = pipe else { return Ok(String::new()) };
+    let mut bytes = Vec::new();
+    pipe.take(64 << 10).read_to_end(&mut bytes).await?;
+    Ok(crate::failure::plain_text(&bytes))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn progress_is_read_however_it_is_cut() {
+        let progress = CopyProgress::new(0);
+        follow(Some(&b"    (0.00/100%)\r    (12.34/100%)\r   (7.00/100%)\r   (99.9"[..]), &progress)
+            .await
+            .unwrap();
+        assert_eq!(*progress.borrow(), 1234);
+        follow(Some(&b"(((100.00/100%)\n"[..]), &progress).await.unwrap();
+        assert_eq!(*progress.borrow(), 10_000);
+    }
+}

@@ -1,0 +1,3 @@
+//! acc
+/// x
+pub fn accel() {}
