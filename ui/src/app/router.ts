@@ -16,6 +16,19 @@ declare module 'vue-router' {
 }
 
 export const routes: RouteRecordRaw[] = [
+  {
+    path: '/',
+    name: 'overview',
+    component: () => import('@/views/OverviewView.vue'),
+    meta: { nav: { label: 'overview', icon: 'speedometer2', place: 'main' } },
+  },
+  {
+    path: '/machines',
+    name: 'machines',
+    component: () => import('@/views/MachinesView.vue'),
+    meta: { nav: { label: 'machines', icon: 'grid-3x3-gap', place: 'main' } },
+  },
+  { path: '/machines/new', name: 'create', component: () => import('@/views/CreateView.vue') },
   { path: '/:rest(.*)*', name: 'not-found', component: () => import('@/views/NotFoundView.vue') },
 ];
 

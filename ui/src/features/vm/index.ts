@@ -4,3 +4,4 @@ export { hasScreen, isLive, machinePath, osIcon, stateTone, type Tone } from './
 export { default as StateWord } from './StateWord.vue';
 export { default as Thumbnail } from './Thumbnail.vue';
 export { useSamples } from './samples';
+export { default as NewMachineButton } from './NewMachineButton.vue';

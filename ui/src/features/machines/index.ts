@@ -1,0 +1,2 @@
+/** The list of all machines. */
+export { default as MachineBrowser } from './MachineBrowser.vue';

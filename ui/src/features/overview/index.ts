@@ -1,0 +1,2 @@
+/** The overview of the host and its machines. */
+export { default as OverviewBoard } from './OverviewBoard.vue';

@@ -1,0 +1,28 @@
+/** The list of machines. */
+export default {
+  title: 'Virtual machines',
+  filters: 'Filter by state',
+  filter: { all: 'All', running: 'Running', paused: 'Paused', stopped: 'Stopped', attention: 'Attention' },
+  find: 'Find a machine',
+  sortBy: 'Order: {key}',
+  sort: { name: 'Name', state: 'State', changed: 'Last change', memory: 'Memory' },
+  layout: 'Layout',
+  cards: 'Cards',
+  table: 'Table',
+  showCards: 'Show machines as cards',
+  showTable: 'Show machines as a table',
+  column: { name: 'Name', state: 'State', since: 'Since' },
+  select: 'Select {name}',
+  selectAll: 'Select all',
+  selection: 'Selected machines',
+  selected: '{count} selected',
+  unselect: 'Drop the selection',
+  bulkFailed: '{count} of {total} could not be done.',
+  noMatch: 'No machine matches',
+  showAll: 'Show all machines',
+  empty: {
+    title: 'No machines yet',
+    text: 'A machine is a whole computer inside this one: install a system from an ISO, use a disk image, or try the small Linux that is ready at once.',
+    first: 'Make the first machine',
+  },
+} as const;

@@ -1,0 +1,35 @@
+import type { Same } from '../schema';
+import type en from '../en/overview';
+
+export default {
+  title: '概览',
+  cpu: '处理器',
+  memory: '内存',
+  disk: '磁盘',
+  load: '负载 {load} · {count} 个处理器',
+  cpuCommitted: '未分配虚拟 CPU | 已分配 {count} 个虚拟 CPU | 已分配 {count} 个虚拟 CPU',
+  memoryUsed: '已用 {used}，共 {total}',
+  memoryCommitted: '已分配给虚拟机 {size}',
+  diskFree: '可用 {size}',
+  diskUsed: '已用 {used}，共 {total}',
+  cpuCurve: '最近几分钟的处理器使用率',
+  machines: '虚拟机',
+  allMachines: '显示全部',
+  attention: '需要关注',
+  allWell: '一切正常。',
+  operations: '最近的操作',
+  noOperations: '对虚拟机执行的操作会显示在这里。',
+  running: '正在运行',
+  nothingRuns: '没有正在运行的虚拟机。',
+  took: '用时 {time}',
+  welcome: {
+    title: '创建第一台虚拟机',
+    text: '大约一分钟，就能在这台电脑里再拥有一台完整的电脑。',
+    demo: '试用小型 Linux',
+    demoText: '随 voidVM 提供，几秒即可启动',
+    iso: '从 ISO 安装',
+    isoText: '适用于任何带安装程序的系统',
+    image: '使用磁盘映像',
+    imageText: 'qcow2 或 raw，可复制或直接使用',
+  },
+} satisfies Same<typeof en>;
