@@ -1,0 +1,38 @@
+//! `./dev bench`: how fast and how small voidVM is, each figure beside what it is measured against, in one run.
+//!
+//! Nothing here passes or fails: figures are printed for people to compare. Absolute times depend on the machine and its load; the
+//! ratios are what to quote. A part is named on the command line (`start`, `list`, `memory`, `window`, `console`); all of them without.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stdout,
+    clippy::print_stderr,
+    clippy::cast_precision_loss,
+    unreachable_pub,
+    reason = "a developer's tool: it prints, and ends when something does not hold"
+)]
+
+mod figures;
+mod list;
+mod memory;
+mod serve;
+mod start;
+mod window;
+
+fn main() {
+    let wanted: Vec<String> = std::env::args().skip(1).filter(|arg| !arg.starts_with('-')).collect();
+    let parts: [(&str, fn()); 5] = [
+        ("start", start::run),
+        ("list", list::run),
+        ("memory", memory::run),
+        ("window", window::run),
+        ("console", window::console),
+    ];
+    for (name, part) in parts {
+        if wanted.is_empty() || wanted.iter().any(|word| word == name) {
+            println!("\n## {name}");
+            part();
+        }
+    }
+}
