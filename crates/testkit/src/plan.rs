@@ -40,6 +40,8 @@ pub struct Plan {
     pub powerdown_ms: u64,
     /// Milliseconds from `cont` to a crash, with `stderr` and `exit`.
     pub crash_after_ms: Option<u64>,
+    /// Whether KVM works; without, `-accel kvm` fails as on a host that has none.
+    pub kvm: bool,
     /// Whether the guest agent answers.
     pub agent: bool,
     /// Events of the guest's own, after `cont`.
@@ -76,6 +78,7 @@ impl Default for Plan {
             slow_ms: 0,
             powerdown_ms: 5,
             crash_after_ms: None,
+            kvm: false,
             agent: true,
             events: Vec::new(),
             vms: BTreeMap::new(),

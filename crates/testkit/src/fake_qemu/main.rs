@@ -46,6 +46,9 @@ fn main() {
         return;
     }
     misbehave(&plan, "start");
+    if args.accel == "kvm" && !plan.kvm {
+        die("failed to initialize kvm: No such file or directory");
+    }
     let held = hold_images(&args);
     let bound = bind_forwards(&args);
     let machine = Arc::new(Machine::new(args, plan_file, home.join(COMMANDS_FILE)));
