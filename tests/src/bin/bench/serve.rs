@@ -8,9 +8,9 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 use voidvm_testkit::program::{program, workspace};
 
-/// A running `voidvm serve`.
+/// A running `voidvm serve`; its directory goes with it.
 pub struct Serve {
-    pub dir: tempfile::TempDir,
+    _dir: tempfile::TempDir,
     pub child: Child,
     pub url: String,
     token: String,
@@ -43,7 +43,7 @@ impl Serve {
             .http_status_as_error(false)
             .build()
             .into();
-        Self { dir, child, url, token, agent }
+        Self { _dir: dir, child, url, token, agent }
     }
 
     /// The address that signs a browser in.
