@@ -18,6 +18,8 @@ export default {
   no: 'No',
   clear: 'Clear',
   choose: 'Choose',
+  browse: 'Browse',
+  unit: 'Unit',
   noMatch: 'Nothing matches.',
   traceId: 'Trace id',
   optional: 'optional',

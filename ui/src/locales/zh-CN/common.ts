@@ -20,6 +20,8 @@ export default {
   no: '否',
   clear: '清除',
   choose: '选择',
+  browse: '浏览',
+  unit: '单位',
   noMatch: '没有符合的内容。',
   traceId: '追踪编号',
   optional: '选填',

@@ -10,4 +10,15 @@ import palette from './palette';
 import shell from './shell';
 import vm from './vm';
 
-export default { common, errors, machines, overview, palette, shell, vm, forwards, hardware, create } satisfies Messages;
+export default {
+  common,
+  errors,
+  machines,
+  overview,
+  palette,
+  shell,
+  vm,
+  forwards,
+  hardware,
+  create,
+} satisfies Messages;

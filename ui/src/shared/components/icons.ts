@@ -16,6 +16,7 @@ import checkLg from 'bootstrap-icons/icons/check-lg.svg?raw';
 import chevronDown from 'bootstrap-icons/icons/chevron-down.svg?raw';
 import chevronRight from 'bootstrap-icons/icons/chevron-right.svg?raw';
 import chevronUp from 'bootstrap-icons/icons/chevron-up.svg?raw';
+import circle from 'bootstrap-icons/icons/circle.svg?raw';
 import circleHalf from 'bootstrap-icons/icons/circle-half.svg?raw';
 import clipboard from 'bootstrap-icons/icons/clipboard.svg?raw';
 import clockHistory from 'bootstrap-icons/icons/clock-history.svg?raw';
@@ -32,6 +33,7 @@ import exclamationCircleFill from 'bootstrap-icons/icons/exclamation-circle-fill
 import exclamationTriangle from 'bootstrap-icons/icons/exclamation-triangle.svg?raw';
 import exclamationTriangleFill from 'bootstrap-icons/icons/exclamation-triangle-fill.svg?raw';
 import eye from 'bootstrap-icons/icons/eye.svg?raw';
+import eyeSlash from 'bootstrap-icons/icons/eye-slash.svg?raw';
 import fileEarmark from 'bootstrap-icons/icons/file-earmark.svg?raw';
 import floppy from 'bootstrap-icons/icons/floppy.svg?raw';
 import folder from 'bootstrap-icons/icons/folder.svg?raw';
@@ -47,6 +49,7 @@ import heartPulse from 'bootstrap-icons/icons/heart-pulse.svg?raw';
 import house from 'bootstrap-icons/icons/house.svg?raw';
 import inboxes from 'bootstrap-icons/icons/inboxes.svg?raw';
 import infoCircle from 'bootstrap-icons/icons/info-circle.svg?raw';
+import key from 'bootstrap-icons/icons/key.svg?raw';
 import keyboard from 'bootstrap-icons/icons/keyboard.svg?raw';
 import lightningCharge from 'bootstrap-icons/icons/lightning-charge.svg?raw';
 import link45deg from 'bootstrap-icons/icons/link-45deg.svg?raw';
@@ -100,6 +103,7 @@ export const icons = {
   'chevron-down': chevronDown,
   'chevron-right': chevronRight,
   'chevron-up': chevronUp,
+  circle,
   'circle-half': circleHalf,
   clipboard,
   'clock-history': clockHistory,
@@ -116,6 +120,7 @@ export const icons = {
   'exclamation-triangle': exclamationTriangle,
   'exclamation-triangle-fill': exclamationTriangleFill,
   eye,
+  'eye-slash': eyeSlash,
   'file-earmark': fileEarmark,
   floppy,
   folder,
@@ -131,6 +136,7 @@ export const icons = {
   house,
   inboxes,
   'info-circle': infoCircle,
+  key,
   keyboard,
   'lightning-charge': lightningCharge,
   'link-45deg': link45deg,

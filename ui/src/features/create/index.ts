@@ -1,0 +1,2 @@
+/** Making a machine. */
+export { default as CreateSheet } from './CreateSheet.vue';

@@ -1,0 +1,18 @@
+/** The fields of a machine's hardware, as the wizard and the machine's settings show them. */
+export { default as AccelField } from './AccelField.vue';
+export { default as CpusField } from './CpusField.vue';
+export { default as FirmwareField } from './FirmwareField.vue';
+export { default as MemoryField } from './MemoryField.vue';
+export {
+  CPUS_MAX,
+  cpusSchema,
+  DISK_MAX,
+  DISK_MIN,
+  MEMORY_MAX,
+  MEMORY_MIN,
+  memorySchema,
+  memoryStops,
+  NAME_MAX,
+  nameProblem,
+  nameSchema,
+} from './rules';

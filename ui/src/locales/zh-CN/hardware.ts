@@ -1,0 +1,46 @@
+import type { Same } from '../schema';
+import type en from '../en/hardware';
+
+export default {
+  name: '名称',
+  cpus: 'CPU 数量',
+  cpusSlider: 'CPU 数量滑块',
+  cpusHint: '本机共有 {count} 个。',
+  cpusMore: '超过了本机的 {count} 个，客户机会变慢。',
+  memory: '内存',
+  memorySlider: '内存滑块',
+  memoryHost: '本机共有 {host}。',
+  memoryHint: '本机共有 {host}，目前可用 {free}。',
+  memoryShort: '本机 {host} 中目前只有 {free} 可用，可能要等其他虚拟机停止后才能启动。',
+  accel: '加速方式',
+  accelAuto: '自动（当前为 {now}）',
+  accelKvm: '处理器（KVM）',
+  accelKvmNot: '处理器（KVM），在本机不可用',
+  accelTcg: '软件模拟（TCG）',
+  accelShort: { auto: '自动', kvm: '处理器（KVM）', tcg: '软件模拟（TCG）' },
+  accelHint: {
+    autoKvm: '由处理器直接运行客户机。',
+    autoTcg: '在本机上，客户机由软件模拟运行，速度较慢。',
+    kvm: '如果 KVM 不可用，虚拟机将无法启动。',
+    tcg: '在任何主机上都能用，但速度较慢。',
+  },
+  active: { kvm: 'KVM', tcg: '软件模拟' },
+  firmware: '固件',
+  bios: 'BIOS',
+  biosText: '几乎能启动所有系统，包括较旧的系统。',
+  uefi: 'UEFI',
+  uefiText: '较新的系统需要它（OVMF）。',
+  uefiMissing: '尚未安装“ovmf”软件包，诊断页面会说明安装方法。',
+  problem: {
+    name: {
+      empty: '请为虚拟机取一个名称。',
+      long: '最多 100 个字符。',
+      spaces: '请去掉开头或结尾的空格。',
+      control: '请去掉换行和不可见字符。',
+      id: '这看起来像一个编号，请换一个名称。',
+      taken: '已有虚拟机使用这个名称。',
+    },
+    cpus: '请选择 1 到 {most}。',
+    memory: '请选择 {least} 到 {most}（本机的内存总量）。',
+  },
+} satisfies Same<typeof en>;
