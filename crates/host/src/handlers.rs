@@ -49,7 +49,7 @@ macro_rules! handlers {
             name: &str,
             payload: Payload,
             caller: &Caller,
-        ) -> Result<Value, ErrorBody> {
+        ) -> Result<Answer, ErrorBody> {
             match name {
                 $($name => {
                     let request = payload.read::<$request>()?;
@@ -90,7 +90,7 @@ pub async fn dispatch<H: Handlers>(
     name: &str,
     payload: impl Into<Payload>,
     caller: &Caller,
-) -> Result<Value, ErrorBody> {
+) -> Result<Answer, ErrorBody> {
     let payload = payload.into();
     let span = tracing::info_span!(
         "command",

@@ -17,7 +17,7 @@ use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, watch};
 use voidvm_model::{ErrorBody, ErrorCode};
 
 use crate::directories::io_error;
@@ -84,6 +84,7 @@ pub struct TokenStore {
     account: String,
     redactor: Redactor,
     known: Mutex<Option<(Token, KeptIn)>>,
+    renewals: watch::Sender<u64>,
 }
 
 impl TokenStore {
@@ -95,7 +96,14 @@ impl TokenStore {
             account: format!("local-api {}", data_dir.display()),
             redactor,
             known: Mutex::new(None),
+            renewals: watch::Sender::new(0),
         }
+    }
+
+    /// Changes with each renewal: what was opened with the old token has to end.
+    #[must_use]
+    pub fn renewals(&self) -> watch::Receiver<u64> {
+        self.renewals.subscribe()
     }
 
     /// The token and its place; made when there is none.
@@ -138,6 +146,7 @@ impl TokenStore {
             self.keep(token).await?
         };
         *known = Some(found.clone());
+        self.renewals.send_modify(|number| *number += 1);
         Ok(found)
     }
 
