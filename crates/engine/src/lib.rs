@@ -1,1 +1,39 @@
-//! engine
+//! The engine: machines that run, whoever looks on.
+//!
+//! One task owns each machine ([`supervisor`]); everybody else sends it requests or watches its view. What takes time is an
+//! operation, a row before it acts. What changes is announced on one ordered [`EventBus`]. Machines outlive the engine, and the
+//! next one adopts them.
+//!
+//! ```text
+//! Engine ─▶ fleet ─▶ supervisor (policy, driver) ─▶ ops ─▶ QEMU
+//!             │           │ view                 ledger ─▶ store
+//!             │           ▼                        │
+//!             └──────▶ watch value ─▶ bus ◀────────┘
+//! ```
+//! What is absent: SQL, arguments of QEMU, pixels of a console, and any face of the product.
+
+mod bus;
+mod config;
+mod engine;
+mod fleet;
+mod gate;
+mod guest;
+mod keyboard;
+mod ledger;
+mod logs;
+mod meter;
+mod ops;
+mod picture;
+mod platform;
+mod run;
+mod screen;
+mod serial;
+mod shared;
+mod stats;
+pub mod supervisor;
+mod thumbnail;
+
+pub use bus::{EventBus, REPLAY};
+pub use config::{EngineConfig, Preferences, Timing};
+pub use engine::Engine;
+pub use serial::{SERIAL_REPLAY, SerialAttach, SerialInput, SerialOutput};

@@ -1,0 +1,114 @@
+//! What the engine is told from outside: where things are, what the user prefers, and how patient to be.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use voidvm_model::{MiB, Settings, VmId};
+
+/// Where things are, and what does not change while the engine is open.
+#[derive(Clone, Debug)]
+pub struct EngineConfig {
+    /// Machines and their disks: `vms/ID/`.
+    pub data_dir: PathBuf,
+    /// Sockets and the description of each run: `ID/`; short (socket paths end at 107 bytes), mode 0700, this user's own.
+    pub runtime_dir: PathBuf,
+    /// Serial logs (`serial/ID.log`) and what probes found.
+    pub state_dir: PathBuf,
+    /// The disk of the small Linux guest, where it is prepared.
+    pub demo_disk: Option<PathBuf>,
+    /// What the user prefers; can be changed later.
+    pub preferences: Preferences,
+    /// How patient to be.
+    pub timing: Timing,
+}
+
+impl EngineConfig {
+    /// The usual timing, the default preferences, no demo guest.
+    #[must_use]
+    pub fn new(data_dir: PathBuf, runtime_dir: PathBuf, state_dir: PathBuf) -> Self {
+        Self {
+            data_dir,
+            runtime_dir,
+            state_dir,
+            demo_disk: None,
+            preferences: Preferences::from(&Settings::default()),
+            timing: Timing::default(),
+        }
+    }
+
+    /// The directory of a machine's own files.
+    #[must_use]
+    pub fn machine_dir(&self, id: VmId) -> PathBuf {
+        self.data_dir.join("vms").join(id.to_string())
+    }
+
+    pub(crate) fn serial_log(&self, id: VmId) -> PathBuf {
+        self.state_dir.join("serial").join(format!("{id}.log"))
+    }
+}
+
+/// What of the settings concerns the engine.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Preferences {
+    /// How many machines may start at one time.
+    pub starts: usize,
+    /// How many guests may be asked to shut down at one time. Forcing off waits for nobody.
+    pub stops: usize,
+    /// How many machines' disks may be made at one time.
+    pub builds: usize,
+    /// How long a guest has to shut down, where the request does not say.
+    pub stop_timeout: Duration,
+    /// The QEMU to run; found on PATH without.
+    pub qemu_binary: Option<PathBuf>,
+    /// Virtual CPUs of a new machine.
+    pub default_cpus: u16,
+    /// Memory of a new machine.
+    pub default_memory: MiB,
+}
+
+impl From<&Settings> for Preferences {
+    fn from(settings: &Settings) -> Self {
+        Self {
+            starts: settings.max_concurrent_starts.into(),
+            stops: settings.max_concurrent_stops.into(),
+            builds: 2,
+            stop_timeout: Duration::from_secs(settings.stop_timeout_seconds.into()),
+            qemu_binary: (!settings.qemu_binary.is_empty()).then(|| PathBuf::from(&settings.qemu_binary)),
+            default_cpus: settings.default_cpus,
+            default_memory: settings.default_memory,
+        }
+    }
+}
+
+/// How patient to be. Tests shorten it.
+#[derive(Clone, Copy, Debug)]
+pub struct Timing {
+    /// From the process's start to its monitor's greeting.
+    pub greeting: Duration,
+    /// From finding a process at start-up to its answer; after that the machine is unresponsive until it answers.
+    pub adoption: Duration,
+    /// Between two questions to a live machine whether it still answers.
+    pub heartbeat: Duration,
+    /// How long it may take to answer such a question.
+    pub mute_after: Duration,
+    /// Between two steps of forcing off: quit, SIGTERM, SIGKILL.
+    pub force_step: Duration,
+    /// Between two readings of a machine somebody looks at.
+    pub sample_watched: Duration,
+    /// Between two readings of any other live machine.
+    pub sample_idle: Duration,
+}
+
+impl Default for Timing {
+    fn default() -> Self {
+        Self {
+            greeting: Duration::from_secs(30),
+            adoption: Duration::from_secs(3),
+            heartbeat: Duration::from_secs(5),
+            mute_after: Duration::from_secs(5),
+            force_step: Duration::from_secs(2),
+            sample_watched: Duration::from_secs(1),
+            sample_idle: Duration::from_secs(15),
+        }
+    }
+}

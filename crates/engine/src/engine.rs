@@ -1,0 +1,399 @@
+//! The engine as the host uses it: open, ask, watch, close.
+
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use voidvm_model::contract::{
+    LogKind, OperationListRequest, Picture, VmCommand, VmCreateRequest, VmDeleteRequest, VmLogs,
+    VmLogsRequest, VmStopRequest, VmUpdateRequest,
+};
+use voidvm_model::input::InputEvent;
+use voidvm_model::spec::{MachineFile, validate_path};
+use voidvm_model::system::{AccelReport, HostStats, ImageInfo};
+use voidvm_model::vm::{ActiveAccel, GuestInfo, VmSample};
+use voidvm_model::{ErrorBody, Operation, OperationId, Origin, VmId, VmView};
+use voidvm_qemu::process::RunDir;
+use voidvm_store::Store;
+
+use crate::bus::EventBus;
+use crate::config::{EngineConfig, Preferences};
+use crate::ops::{create, files, launch, recover};
+use crate::serial::SerialAttach;
+use crate::shared::Shared;
+use crate::stats::{self, CpuClock};
+use crate::supervisor::{Disks, Machine, Order};
+use crate::thumbnail::Thumbnails;
+use crate::{guest, keyboard, logs, platform, screen};
+
+/// The engine; clones are the same engine. Machines outlive it.
+#[derive(Clone, Debug)]
+pub struct Engine(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    shared: Arc<Shared>,
+    clock: CpuClock,
+    thumbnails: Thumbnails,
+}
+
+impl Engine {
+    /// Opens the engine on a store whose data directory the caller owns.
+    ///
+    /// What the last owner was in the middle of is finished or undone; every machine gets its supervisor, and those that may have
+    /// a process begin to be adopted, all side by side. The list is complete at once; [`Engine::ready`] waits for the adoptions.
+    /// Must be called within a tokio runtime.
+    ///
+    /// # Errors
+    /// The store's, or a directory that cannot be made.
+    pub async fn open(config: EngineConfig, store: Store) -> Result<Self, ErrorBody> {
+        for dir in [config.data_dir.join("vms"), config.runtime_dir.clone(), config.state_dir.clone()] {
+            make_dir(&dir)?;
+        }
+        let shared = Shared::new(config, store);
+        recover::recover(&shared).await?;
+        let inner = Inner { shared, clock: CpuClock::default(), thumbnails: Thumbnails::default() };
+        let engine = Self(Arc::new(inner));
+        engine.warm_up();
+        Ok(engine)
+    }
+
+    /// Looks at QEMU before the first start needs it.
+    fn warm_up(&self) {
+        let shared = Arc::downgrade(&self.0.shared);
+        tokio::spawn(async move {
+            let Some(shared) = shared.upgrade() else { return };
+            match shared.platform.qemu(shared.preferences().qemu_binary).await {
+                Ok(qemu) => drop(shared.platform.accel(&qemu).await),
+                Err(error) => tracing::warn!(%error, "no QEMU to use"),
+            }
+        });
+    }
+
+    /// Waits until every machine that may have had a process was adopted, found gone, or found mute.
+    pub async fn ready(&self) {
+        for machine in self.0.shared.fleet.all() {
+            machine.settled().await;
+        }
+    }
+
+    /// Other preferences, from now on.
+    pub fn apply_preferences(&self, preferences: Preferences) {
+        self.0.shared.prefer(preferences);
+        self.warm_up();
+    }
+
+    /// Ends the engine. Machines go on; operations that can be cut are interrupted, the others finished.
+    pub async fn shutdown(&self) {
+        for machine in self.0.shared.fleet.all() {
+            machine.retire().await;
+        }
+        self.0.shared.ledger.flush().await;
+    }
+
+    /// Everything that changes, in one order.
+    #[must_use]
+    pub fn bus(&self) -> &EventBus {
+        &self.0.shared.bus
+    }
+
+    fn machine(&self, id: VmId) -> Result<Arc<Machine>, ErrorBody> {
+        self.0.shared.fleet.get(id)
+    }
+
+    async fn act(&self, id: VmId, order: Order, origin: Origin) -> Result<Operation, ErrorBody> {
+        self.machine(id)?.act(order, origin).await
+    }
+
+    /// Every machine, in the order of their names; from memory.
+    #[must_use]
+    pub fn list(&self) -> Vec<VmView> {
+        self.0.shared.fleet.views().iter().map(|view| VmView::clone(view)).collect()
+    }
+
+    /// One machine.
+    ///
+    /// # Errors
+    /// [`VmNotFound`](voidvm_model::ErrorCode::VmNotFound), as all that take an id.
+    pub fn get(&self, id: VmId) -> Result<VmView, ErrorBody> {
+        Ok(VmView::clone(&self.machine(id)?.view()))
+    }
+
+    /// Watches one machine's view; the newest is always there.
+    ///
+    /// # Errors
+    /// No such machine.
+    pub fn watch(&self, id: VmId) -> Result<tokio::sync::watch::Receiver<Arc<VmView>>, ErrorBody> {
+        Ok(self.machine(id)?.watch())
+    }
+
+    /// Makes a machine; the disk is made after the answer.
+    ///
+    /// # Errors
+    /// What does not hold, with its field.
+    pub async fn create(&self, request: VmCreateRequest, origin: Origin) -> Result<Operation, ErrorBody> {
+        create::create(&self.0.shared, request, origin).await
+    }
+
+    /// Changes a definition; hardware edits of a live machine wait for its next start.
+    ///
+    /// # Errors
+    /// What does not hold, with its field.
+    pub async fn update(&self, request: VmUpdateRequest, origin: Origin) -> Result<VmView, ErrorBody> {
+        self.machine(request.id)?.update(request, origin).await
+    }
+
+    /// Deletes a machine that has no process.
+    ///
+    /// # Errors
+    /// When its state or another operation forbids it.
+    pub async fn delete(&self, request: VmDeleteRequest, origin: Origin) -> Result<Operation, ErrorBody> {
+        let disks = if request.keep_disks { Disks::Keep } else { Disks::Remove };
+        self.act(request.id, Order::Delete { disks }, origin).await
+    }
+
+    /// The files a machine uses, with what they take on the disk.
+    ///
+    /// # Errors
+    /// No such machine.
+    pub async fn files(&self, id: VmId) -> Result<Vec<MachineFile>, ErrorBody> {
+        let view = self.machine(id)?.view();
+        let config = self.0.shared.config.clone();
+        blocking(move || Ok(files::list(&config, id, &view.spec))).await
+    }
+
+    /// Starts a machine.
+    ///
+    /// # Errors
+    /// When its state or another operation forbids it, as all that follow.
+    pub async fn start(&self, id: VmId, origin: Origin) -> Result<Operation, ErrorBody> {
+        self.act(id, Order::Start, origin).await
+    }
+
+    /// Asks the guest to shut down, or forces the machine off.
+    ///
+    /// # Errors
+    /// As [`Engine::start`].
+    pub async fn stop(&self, request: VmStopRequest, origin: Origin) -> Result<Operation, ErrorBody> {
+        let asked = request.timeout_seconds.map(|seconds| Duration::from_secs(seconds.clamp(1, 3600).into()));
+        let patience = asked.unwrap_or_else(|| self.0.shared.preferences().stop_timeout);
+        let order = if request.force { Order::ForceOff } else { Order::Stop { patience } };
+        self.act(request.id, order, origin).await
+    }
+
+    /// Holds the guest.
+    ///
+    /// # Errors
+    /// As [`Engine::start`].
+    pub async fn pause(&self, id: VmId, origin: Origin) -> Result<Operation, ErrorBody> {
+        self.act(id, Order::Pause, origin).await
+    }
+
+    /// Lets a held guest go on.
+    ///
+    /// # Errors
+    /// As [`Engine::start`].
+    pub async fn resume(&self, id: VmId, origin: Origin) -> Result<Operation, ErrorBody> {
+        self.act(id, Order::Resume, origin).await
+    }
+
+    /// Presses the reset button.
+    ///
+    /// # Errors
+    /// As [`Engine::start`].
+    pub async fn reset(&self, id: VmId, origin: Origin) -> Result<Operation, ErrorBody> {
+        self.act(id, Order::Reset, origin).await
+    }
+
+    /// The command of the next start, and of the run there is.
+    ///
+    /// # Errors
+    /// No usable QEMU, firmware or acceleration.
+    pub async fn command(&self, id: VmId) -> Result<VmCommand, ErrorBody> {
+        let machine = self.machine(id)?;
+        let view = machine.view();
+        let line = launch::command_line(&self.0.shared, (id, &view.name, &view.spec)).await?;
+        let words = line.argv.iter().map(|word| word.to_string_lossy().into_owned());
+        let next = std::iter::once(line.qemu.binary.to_string_lossy().into_owned()).chain(words).collect();
+        let running = machine.run().map(|run| {
+            let binary = run.record.binary.to_string_lossy().into_owned();
+            std::iter::once(binary).chain(run.record.argv.iter().cloned()).collect()
+        });
+        Ok(VmCommand { next, running })
+    }
+
+    /// The newest readings after an instant, oldest first; none without a process. Asking keeps them coming once a second.
+    ///
+    /// # Errors
+    /// No such machine.
+    pub fn metrics(&self, id: VmId, after: Option<Timestamp>) -> Result<Vec<VmSample>, ErrorBody> {
+        Ok(self.machine(id)?.run().map(|run| run.meter.read(after)).unwrap_or_default())
+    }
+
+    /// What the guest's agent says.
+    ///
+    /// # Errors
+    /// No such machine.
+    pub async fn guest(&self, id: VmId) -> Result<GuestInfo, ErrorBody> {
+        match self.machine(id)?.run() {
+            Some(run) => Ok(guest::info(&run).await),
+            None => Ok(GuestInfo::default()),
+        }
+    }
+
+    /// The end of a log of the last run.
+    ///
+    /// # Errors
+    /// No such machine, or a log that cannot be read.
+    pub async fn logs(&self, request: VmLogsRequest) -> Result<VmLogs, ErrorBody> {
+        self.machine(request.id)?;
+        let config = &self.0.shared.config;
+        let path = match request.log {
+            LogKind::Qemu => RunDir::new(&config.runtime_dir, request.id).stderr(),
+            LogKind::Serial => config.serial_log(request.id),
+        };
+        blocking(move || logs::tail(&path, request.tail)).await
+    }
+
+    /// The screen as it is now.
+    ///
+    /// # Errors
+    /// Without a process, or when QEMU draws nothing.
+    pub async fn screenshot(&self, id: VmId) -> Result<Picture, ErrorBody> {
+        let run = self.machine(id)?.live_run()?;
+        screen::screenshot(&run).await
+    }
+
+    /// A small picture of the screen, at most five seconds old; of a stopped machine, the last there was.
+    ///
+    /// # Errors
+    /// No such machine.
+    pub async fn thumbnail(&self, id: VmId) -> Result<Option<Picture>, ErrorBody> {
+        let machine = self.machine(id)?;
+        let file = files::thumbnail(&self.0.shared.config.machine_dir(id));
+        Ok(self.0.thumbnails.get(&machine, &file).await)
+    }
+
+    /// Presses keys together, in order, and lets them go.
+    ///
+    /// # Errors
+    /// Without a process; for a name that is no key.
+    pub async fn keys(&self, id: VmId, keys: Vec<String>) -> Result<(), ErrorBody> {
+        keyboard::press(&self.machine(id)?.live_run()?.qmp()?, &keys).await
+    }
+
+    /// Types a text on a US keyboard; takes 8 ms for each character.
+    ///
+    /// # Errors
+    /// Without a process; for a character such a keyboard lacks, and then nothing is typed.
+    pub async fn type_text(&self, id: VmId, text: &str) -> Result<(), ErrorBody> {
+        keyboard::type_text(&self.machine(id)?.live_run()?.qmp()?, text).await
+    }
+
+    /// Delivers what a person did on a console, in order.
+    ///
+    /// # Errors
+    /// Without a process; for a key QEMU does not have.
+    pub async fn input(&self, id: VmId, events: Vec<InputEvent>) -> Result<(), ErrorBody> {
+        keyboard::deliver(&self.machine(id)?.live_run()?.qmp()?, events).await
+    }
+
+    /// Opens the screen for one viewer: a socket that speaks RFB without a password, in nobody else's hands.
+    ///
+    /// # Errors
+    /// Without a process, or when QEMU refuses.
+    pub async fn open_screen(&self, id: VmId) -> Result<UnixStream, ErrorBody> {
+        let run = self.machine(id)?.live_run()?;
+        screen::open(&run).await
+    }
+
+    /// Opens the serial port for one viewer.
+    ///
+    /// # Errors
+    /// Without a process, or when the port cannot be opened.
+    pub async fn serial(&self, id: VmId) -> Result<SerialAttach, ErrorBody> {
+        let run = self.machine(id)?.live_run()?;
+        run.serial.attach(&run.dir.serial(), &self.0.shared.config.serial_log(id)).await
+    }
+
+    /// A page of the operation log, newest first.
+    ///
+    /// # Errors
+    /// The store's.
+    pub async fn operations(&self, request: OperationListRequest) -> Result<Vec<Operation>, ErrorBody> {
+        self.0.shared.ledger.list(&request).await
+    }
+
+    /// One operation, as soon as it has ended or after `patience`.
+    ///
+    /// # Errors
+    /// No such operation.
+    pub async fn operation_wait(&self, id: OperationId, patience: Duration) -> Result<Operation, ErrorBody> {
+        self.0.shared.ledger.wait(id, patience).await
+    }
+
+    /// Gives an operation up, if it waits or can be undone.
+    ///
+    /// # Errors
+    /// No such operation, or one that cannot be given up any more.
+    pub async fn cancel(&self, id: OperationId) -> Result<Operation, ErrorBody> {
+        self.0.shared.ledger.cancel(id).await
+    }
+
+    /// Looks at an image file, and says which machine uses it.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub async fn inspect_image(&self, path: &Path) -> Result<ImageInfo, ErrorBody> {
+        validate_path("path", path)?;
+        let img = platform::qemu_img(self.0.shared.preferences().qemu_binary)?;
+        let image = img.info(path).await.map_err(|error| error.body().with_field("path"))?;
+        Ok(ImageInfo { used_by: self.0.shared.fleet.user_of(path, None), ..image })
+    }
+
+    /// The host's load, and what the machines take of it.
+    ///
+    /// # Errors
+    /// None at present.
+    pub async fn stats(&self) -> Result<HostStats, ErrorBody> {
+        let this = self.clone();
+        blocking(move || {
+            let views = this.0.shared.fleet.views();
+            let data_dir = &this.0.shared.config.data_dir;
+            Ok(stats::read(&this.0.clock, data_dir, views.iter().map(AsRef::as_ref)))
+        })
+        .await
+    }
+
+    /// Whether guests really run under KVM here.
+    pub async fn accel_report(&self) -> AccelReport {
+        let shared = &self.0.shared;
+        match shared.platform.qemu(shared.preferences().qemu_binary).await {
+            Ok(qemu) => shared.platform.accel(&qemu).await,
+            Err(error) => {
+                AccelReport { auto: ActiveAccel::Tcg, kvm_works: false, reason: Some(error.message) }
+            }
+        }
+    }
+}
+
+/// Makes a directory for this user alone.
+fn make_dir(dir: &Path) -> Result<(), ErrorBody> {
+    use std::os::unix::fs::DirBuilderExt;
+    std::fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(dir)
+        .map_err(|error| files::io_error(dir, &error))
+}
+
+/// Work on files, away from the threads that answer.
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, ErrorBody> + Send + 'static,
+) -> Result<T, ErrorBody> {
+    tokio::task::spawn_blocking(work).await.unwrap_or_else(|error| {
+        Err(ErrorBody::new(voidvm_model::ErrorCode::Internal, format!("The work ended early: {error}.")))
+    })
+}

@@ -1,0 +1,234 @@
+//! Starting a machine: check, build the arguments, spawn, write the record, reach the monitor. The guest does not run yet when
+//! this ends: the driver lets it go once it watches the process.
+//!
+//! Invariants: when it fails or is given up, no process is left; the record is on its place before the guest can run; nothing
+//! is probed that has not changed since the last start.
+
+use std::net::{TcpListener, UdpSocket};
+use std::path::Path;
+use std::sync::Arc;
+
+use tokio_util::sync::CancellationToken;
+use voidvm_model::spec::{Accel, Firmware, PortForward, Protocol};
+use voidvm_model::vm::ActiveAccel;
+use voidvm_model::{ErrorBody, ErrorCode, MachineSpec, VmId};
+use voidvm_qemu::args::{self, LaunchPaths};
+use voidvm_qemu::process::{self, RunDir, RunRecord, boot_id};
+use voidvm_store::VmRow;
+
+use super::files;
+use crate::ledger::Failure;
+use crate::platform::{self, Qemu};
+use crate::run::{Attached, Came};
+use crate::shared::Shared;
+use crate::supervisor::adopt::{AttachError, attach};
+
+/// Why a machine was not started.
+pub(crate) enum Refused {
+    /// It was given up.
+    Cancelled,
+    /// It cannot be started until somebody mends it.
+    Broken(ErrorBody),
+    /// It did not work this time.
+    Failed(Failure),
+}
+
+impl From<ErrorBody> for Refused {
+    fn from(body: ErrorBody) -> Self {
+        Self::Failed(body.into())
+    }
+}
+
+/// The command line of a machine's next start.
+pub(crate) struct CommandLine {
+    pub(crate) qemu: Arc<Qemu>,
+    pub(crate) accel: ActiveAccel,
+    pub(crate) argv: Vec<std::ffi::OsString>,
+}
+
+/// Builds the command line of the next start; touches nothing.
+///
+/// # Errors
+/// No usable QEMU, firmware or acceleration, or a specification that cannot be expressed.
+pub(crate) async fn command_line(
+    shared: &Shared,
+    (id, name, spec): (VmId, &str, &MachineSpec),
+) -> Result<CommandLine, ErrorBody> {
+    let qemu = shared.platform.qemu(shared.preferences().qemu_binary).await?;
+    let accel = accel(shared, &qemu, spec).await?;
+    let dir = RunDir::new(&shared.config.runtime_dir, id);
+    let uefi = spec.firmware == Firmware::Uefi;
+    let paths = LaunchPaths {
+        qmp: dir.qmp(),
+        serial: dir.serial(),
+        serial_log: shared.config.serial_log(id),
+        agent: dir.agent(),
+        uefi_code: if uefi { Some(platform::firmware()?.code) } else { None },
+        uefi_vars: uefi.then(|| files::uefi_vars(&shared.config.machine_dir(id))),
+    };
+    let argv =
+        args::build(id, name, spec, accel, &paths, &qemu.capabilities).map_err(|error| error.body())?;
+    Ok(CommandLine { qemu, accel, argv })
+}
+
+/// Starts the process of a machine.
+pub(crate) async fn launch(
+    shared: Arc<Shared>,
+    vm: VmRow,
+    cancel: CancellationToken,
+) -> Result<Box<Attached>, Refused> {
+    files::check(&vm.spec).map_err(Refused::Broken)?;
+    check_memory(&vm.spec)?;
+    check_ports(&shared, &vm)?;
+    let CommandLine { qemu, accel, argv } = command_line(&shared, (vm.id, &vm.name, &vm.spec)).await?;
+    if cancel.is_cancelled() {
+        return Err(Refused::Cancelled);
+    }
+    let dir = RunDir::new(&shared.config.runtime_dir, vm.id);
+    prepare(&dir, &shared.config.serial_log(vm.id))?;
+    let spawned = process::spawn(&qemu.binary, &argv, &dir).map_err(|error| error.body())?;
+    let process = spawned.handle;
+    let record = RunRecord {
+        uuid: vm.id,
+        pid: process.pid(),
+        start_ticks: spawned.start_ticks,
+        boot_id: boot_id().map_err(|error| internal("the boot id cannot be read", &error))?,
+        started_at: spawned.started_at,
+        qemu_version: qemu.version(),
+        accel,
+        binary: qemu.binary.clone(),
+        argv: argv.iter().map(|word| word.to_string_lossy().into_owned()).collect(),
+        spec: vm.spec.clone(),
+    };
+    let reached = async {
+        record.write(&dir.record()).map_err(|error| Refused::from(error.body()))?;
+        let patience = shared.config.timing.greeting;
+        let attached = attach(process.clone(), record, dir.clone(), Came::Launched, patience).await;
+        attached.map(|(attached, _)| Box::new(attached)).map_err(|error| not_reached(&error, &dir))
+    };
+    let outcome = tokio::select! {
+        biased;
+        () = cancel.cancelled() => Err(Refused::Cancelled),
+        exit = process.wait_exit() => {
+            tracing::warn!(vm = %vm.id, ?exit, "QEMU ended before it could be reached");
+            Err(process::explain(exit.unwrap_or(process::Exit::Unknown), &dir.stderr_tail()).into())
+        }
+        reached = reached => reached,
+    };
+    if outcome.is_err() {
+        end(&process, &dir).await;
+    }
+    outcome
+}
+
+/// Ends a process whose guest never ran, and waits until it is gone.
+async fn end(process: &process::ProcessHandle, dir: &RunDir) {
+    if let Err(error) = process.signal(process::Signal::Kill) {
+        tracing::error!(pid = process.pid(), %error, "a process that should not be cannot be ended");
+    }
+    if let Err(error) = process.wait_exit().await {
+        tracing::error!(pid = process.pid(), %error, "the end of a process cannot be seen");
+    }
+    // Without the record nobody looks for the process; it is gone.
+    let _ = std::fs::remove_file(dir.record());
+}
+
+fn internal(what: &str, error: &dyn std::fmt::Display) -> Refused {
+    ErrorBody::new(ErrorCode::Internal, format!("{what}: {error}")).into()
+}
+
+fn not_reached(error: &AttachError, dir: &RunDir) -> Refused {
+    let mut body = error.body();
+    let stderr = dir.stderr_tail();
+    if !stderr.is_empty() {
+        body = body.with_detail("stderr", stderr);
+    }
+    if body.code == ErrorCode::QemuUnresponsive {
+        body.message = "QEMU was started and does not answer.".to_owned();
+        body =
+            body.with_hint("Look at the doctor page: this QEMU may be broken, or the computer overloaded.");
+    }
+    body.into()
+}
+
+fn prepare(dir: &RunDir, serial_log: &Path) -> Result<(), ErrorBody> {
+    dir.prepare().map_err(|error| files::io_error(dir.path(), &error))?;
+    let logs = serial_log.parent().unwrap_or(serial_log);
+    std::fs::create_dir_all(logs).map_err(|error| files::io_error(logs, &error))?;
+    // The log is of the last run.
+    match std::fs::remove_file(serial_log) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            Err(files::io_error(serial_log, &error))
+        }
+        _ => Ok(()),
+    }
+}
+
+async fn accel(shared: &Shared, qemu: &Arc<Qemu>, spec: &MachineSpec) -> Result<ActiveAccel, ErrorBody> {
+    match spec.accel {
+        Accel::Tcg => Ok(ActiveAccel::Tcg),
+        Accel::Auto => Ok(shared.platform.accel(qemu).await.auto),
+        Accel::Kvm => {
+            let report = shared.platform.accel(qemu).await;
+            if report.kvm_works {
+                return Ok(ActiveAccel::Kvm);
+            }
+            let why = report.reason.unwrap_or_else(|| "no guest runs under it".to_owned());
+            Err(ErrorBody::new(ErrorCode::AccelUnavailable, format!("KVM does not work here: {why}"))
+                .with_field("spec.accel")
+                .with_hint("Choose automatic acceleration or TCG, or see the doctor page."))
+        }
+    }
+}
+
+/// A machine may have as much memory as the host, not more.
+///
+/// # Errors
+/// [`ErrorCode::NotEnoughMemory`].
+pub(crate) fn check_memory(spec: &MachineSpec) -> Result<(), ErrorBody> {
+    let Some(total) = crate::stats::memory().map(|memory| memory.total) else { return Ok(()) };
+    if spec.memory.bytes() <= total {
+        return Ok(());
+    }
+    Err(ErrorBody::new(
+        ErrorCode::NotEnoughMemory,
+        format!("The machine wants {} of memory; the computer has {total}.", spec.memory),
+    )
+    .with_field("memory")
+    .with_hint("Give the machine less memory.")
+    .with_detail("needed", spec.memory.bytes().0)
+    .with_detail("available", total.0))
+}
+
+fn check_ports(shared: &Shared, vm: &VmRow) -> Result<(), ErrorBody> {
+    if let Some((holder, forward)) = shared.fleet.holder_of_ports(&vm.spec, vm.id) {
+        return Err(port_in_use(&forward, &format!("“{holder}”")).with_detail("usedBy", holder));
+    }
+    match vm.spec.forwards().find(|forward| !is_free(forward)) {
+        Some(forward) => Err(port_in_use(forward, "another program")),
+        None => Ok(()),
+    }
+}
+
+fn is_free(forward: &PortForward) -> bool {
+    let address = (forward.host_address, forward.host_port);
+    let bound = match forward.protocol {
+        Protocol::Tcp => TcpListener::bind(address).map(drop),
+        Protocol::Udp => UdpSocket::bind(address).map(drop),
+    };
+    // Anything else QEMU will say better.
+    !bound.is_err_and(|error| error.kind() == std::io::ErrorKind::AddrInUse)
+}
+
+fn port_in_use(forward: &PortForward, holder: &str) -> ErrorBody {
+    let protocol = match forward.protocol {
+        Protocol::Tcp => "TCP",
+        Protocol::Udp => "UDP",
+    };
+    ErrorBody::new(
+        ErrorCode::PortInUse,
+        format!("Host port {} ({protocol}) is in use by {holder}.", forward.host_port),
+    )
+    .with_hint("Choose another host port in the machine's settings, or end what uses it.")
+    .with_detail("port", forward.host_port)
+}

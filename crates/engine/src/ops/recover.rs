@@ -1,0 +1,102 @@
+//! At start-up: finish or undo what the last owner of the data directory was in the middle of, then take every machine over.
+
+use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use voidvm_model::{ErrorBody, VmId};
+use voidvm_qemu::process::{self, ProcessHandle, RunDir, RunRecord};
+use voidvm_store::{IntentAction, OpenIntent, VmRow};
+
+use super::{create, delete, files};
+use crate::shared::Shared;
+use crate::supervisor::{self, Begin};
+
+/// Brings store, files and machines together again. Adoption goes on when this returns.
+///
+/// # Errors
+/// The store's.
+pub(crate) async fn recover(shared: &Arc<Shared>) -> Result<(), ErrorBody> {
+    let store = &shared.store;
+    let interrupted =
+        store.operations().interrupt_unfinished(Timestamp::now()).await.map_err(|error| error.body())?;
+    for operation in &interrupted {
+        tracing::warn!(operation = %operation.id, kind = operation.kind.as_str(), vm = %operation.vm_id, "was interrupted");
+    }
+    let rows = store.vms().list().await.map_err(|error| error.body())?;
+    for open in store.journal().open().await.map_err(|error| error.body())? {
+        close_intent(shared, &rows, open).await;
+    }
+    // A start that was cut may have left a process before its state was written down.
+    let cut: BTreeSet<VmId> = interrupted.iter().map(|operation| operation.vm_id).collect();
+    let suspects = |row: &VmRow| cut.contains(&row.id) || may_have_process(shared, row);
+    let mut strays = strays(shared, rows.iter().filter(|row| suspects(row)));
+    for mut row in rows {
+        let begin = if suspects(&row) {
+            Begin::Adopt(strays.remove(&row.id))
+        } else {
+            look_over(&mut row);
+            Begin::Known
+        };
+        shared.fleet.add(supervisor::spawn(Arc::clone(shared), row, begin));
+    }
+    Ok(())
+}
+
+async fn close_intent(shared: &Shared, rows: &[VmRow], open: OpenIntent) {
+    let OpenIntent { id, intent, .. } = open;
+    let there = rows.iter().any(|row| row.id == intent.vm_id);
+    match intent.action {
+        // The row is the machine: with it a creation was done, and a deletion had not begun.
+        _ if there => {}
+        IntentAction::Create => create::undo(&shared.config.machine_dir(intent.vm_id), &intent),
+        IntentAction::Delete => {
+            if let Err(error) = delete::finish(shared, &intent) {
+                tracing::error!(vm = %intent.vm_id, %error, "a deletion could not be finished");
+                return;
+            }
+        }
+    }
+    if let Err(error) = shared.store.journal().end(id).await {
+        tracing::error!(vm = %intent.vm_id, %error, "an intent could not be closed");
+    }
+}
+
+/// A machine whose last known state had a process, or whose runtime directory says so.
+fn may_have_process(shared: &Shared, row: &VmRow) -> bool {
+    row.state.is_live() || RunDir::new(&shared.config.runtime_dir, row.id).record().exists()
+}
+
+/// Processes of machines that have no readable record: one look through all processes, and only when there is a reason.
+fn strays<'a>(shared: &Shared, suspects: impl Iterator<Item = &'a VmRow>) -> HashMap<VmId, ProcessHandle> {
+    let runtime = &shared.config.runtime_dir;
+    let without: Vec<VmId> = suspects
+        .filter(|row| !matches!(RunRecord::read(&RunDir::new(runtime, row.id).record()), Ok(Some(_))))
+        .map(|row| row.id)
+        .collect();
+    if without.is_empty() {
+        return HashMap::new();
+    }
+    process::scan(runtime, &without)
+        .inspect_err(|error| tracing::error!(%error, "the processes cannot be looked through"))
+        .unwrap_or_default()
+}
+
+/// A stopped machine whose files are gone is broken, and one whose files are back is not.
+fn look_over(row: &mut VmRow) {
+    use voidvm_model::VmState::{Broken, Crashed, Stopped};
+    match (row.state, files::check(&row.spec)) {
+        (Stopped | Crashed, Err(body)) => {
+            row.state = Broken;
+            row.state_since = Timestamp::now();
+            row.attention = Some(body);
+        }
+        (Broken, Err(body)) => row.attention = Some(body),
+        (Broken, Ok(())) => {
+            row.state = Stopped;
+            row.state_since = Timestamp::now();
+            row.attention = None;
+        }
+        _ => {}
+    }
+}

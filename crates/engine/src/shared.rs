@@ -1,0 +1,58 @@
+//! What all parts of one engine share.
+
+use std::sync::{Arc, PoisonError, RwLock};
+
+use voidvm_store::Store;
+
+use crate::bus::EventBus;
+use crate::config::{EngineConfig, Preferences};
+use crate::fleet::Fleet;
+use crate::gate::Gate;
+use crate::ledger::Ledger;
+use crate::platform::Platform;
+
+#[derive(Debug)]
+pub(crate) struct Shared {
+    pub(crate) config: EngineConfig,
+    pub(crate) store: Store,
+    pub(crate) bus: EventBus,
+    pub(crate) ledger: Ledger,
+    pub(crate) fleet: Fleet,
+    pub(crate) platform: Platform,
+    pub(crate) starts: Gate,
+    pub(crate) stops: Gate,
+    pub(crate) builds: Gate,
+    preferences: RwLock<Preferences>,
+}
+
+impl Shared {
+    pub(crate) fn new(config: EngineConfig, store: Store) -> Arc<Self> {
+        let preferences = config.preferences.clone();
+        let bus = EventBus::new();
+        Arc::new(Self {
+            ledger: Ledger::open(store.clone(), bus.clone()),
+            store,
+            bus,
+            fleet: Fleet::default(),
+            platform: Platform::new(config.state_dir.clone()),
+            starts: Gate::new(preferences.starts),
+            stops: Gate::new(preferences.stops),
+            builds: Gate::new(preferences.builds),
+            preferences: RwLock::new(preferences),
+            config,
+        })
+    }
+
+    /// What the user prefers now.
+    pub(crate) fn preferences(&self) -> Preferences {
+        self.preferences.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Other preferences, from now on.
+    pub(crate) fn prefer(&self, preferences: Preferences) {
+        self.starts.resize(preferences.starts);
+        self.stops.resize(preferences.stops);
+        self.builds.resize(preferences.builds);
+        *self.preferences.write().unwrap_or_else(PoisonError::into_inner) = preferences;
+    }
+}

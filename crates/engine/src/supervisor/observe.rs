@@ -1,0 +1,279 @@
+//! What is observed of a machine's process, and what that makes of the machine's state. Observed beats wished for.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use voidvm_model::{ErrorBody, ErrorCode, VmState};
+use voidvm_qemu::process::{Exit, explain};
+use voidvm_qemu::qmp::{Qmp, QmpEvent};
+
+use super::Order;
+use super::adopt::{Found, LastEnd};
+use super::driver::Driver;
+use super::work::Pulse;
+use crate::ledger::{Failure, Outcome};
+use crate::run::{self, GuestStatus, Live, Run, Shutdown, unresponsive};
+
+/// QEMU closes its socket a moment before it ends: an end of the connection alone is looked into after this.
+const EXIT_FOLLOWS: Duration = Duration::from_millis(250);
+
+/// How a run ended.
+#[derive(Debug, PartialEq)]
+enum End {
+    Orderly,
+    Crashed(Box<ErrorBody>),
+}
+
+impl Driver {
+    pub(super) fn on_event(&mut self, event: Option<QmpEvent>) {
+        let Some(event) = event else {
+            if let Some(live) = &mut self.live {
+                live.lose_events();
+                let run = Arc::clone(&live.run);
+                let patience = self.shared.config.timing.mute_after;
+                self.pulse = Some(Box::pin(async move {
+                    tokio::time::sleep(EXIT_FOLLOWS).await;
+                    reconnect(&run, patience).await
+                }));
+            }
+            return;
+        };
+        tracing::debug!(vm = %self.vm.id, event = event.name, "QEMU says");
+        match event.name.as_str() {
+            "STOP" if self.vm.state == VmState::Running => {
+                self.enter(VmState::Paused);
+                // Nobody of us did it when no job says so: why, is in the status.
+                if !self.at_work(|order| matches!(order, Order::Pause)) {
+                    self.ask_pulse();
+                }
+            }
+            "RESUME" if self.vm.state == VmState::Paused => self.enter(VmState::Running),
+            "SHUTDOWN" => {
+                if let Some(live) = &mut self.live {
+                    live.shutdown = serde_json::from_value::<Shutdown>(event.data).ok();
+                }
+            }
+            "BLOCK_IO_ERROR" => self.attend(Some(block_error(&event))),
+            "GUEST_PANICKED" => self.attend(Some(panicked())),
+            _ => {}
+        }
+    }
+
+    fn at_work(&self, is: impl Fn(Order) -> bool) -> bool {
+        self.queue.front().is_some_and(|job| job.begun && is(job.order))
+    }
+
+    /// Asks whether QEMU still answers, unless that is being asked.
+    pub(super) fn ask_pulse(&mut self) {
+        let (Some(live), None) = (&self.live, &self.pulse) else { return };
+        let run = Arc::clone(&live.run);
+        let patience = self.shared.config.timing.mute_after;
+        self.pulse = Some(Box::pin(async move {
+            match run.monitor().filter(|qmp| !qmp.is_closed()) {
+                Some(qmp) => match run::status(&qmp, patience).await {
+                    Ok(status) => Pulse::Alive(status),
+                    Err(error) => Pulse::Mute(error.body()),
+                },
+                None => reconnect(&run, patience).await,
+            }
+        }));
+    }
+
+    pub(super) fn on_pulse(&mut self, pulse: Pulse) {
+        match pulse {
+            Pulse::Alive(status) => self.settle(&status),
+            Pulse::Reconnected(qmp, events, status) => {
+                if let Some(live) = &mut self.live {
+                    live.follow(qmp, events);
+                }
+                self.settle(&status);
+            }
+            Pulse::Mute(body) if self.vm.state != VmState::Unresponsive && self.live.is_some() => {
+                tracing::warn!(vm = %self.vm.id, reason = body.message, "does not answer");
+                self.enter(VmState::Unresponsive);
+                self.attend(Some(unresponsive()));
+            }
+            Pulse::Mute(_) => {}
+        }
+    }
+
+    /// Makes the state what QEMU says the guest is doing.
+    fn settle(&mut self, status: &GuestStatus) {
+        let state = match status {
+            _ if self.live.is_none() => return,
+            // The first `cont` is under way, and says itself how it went.
+            _ if self.vm.state == VmState::Starting => return,
+            _ if self.at_work(|order| matches!(order, Order::Stop { .. } | Order::ForceOff)) => {
+                VmState::Stopping
+            }
+            GuestStatus::Running => VmState::Running,
+            GuestStatus::Prelaunch | GuestStatus::Held(_) => VmState::Paused,
+        };
+        let mute = self.vm.attention.as_ref().is_some_and(|body| body.code == ErrorCode::QemuUnresponsive);
+        if self.vm.state == VmState::Unresponsive || mute {
+            self.attend(None);
+        }
+        if let GuestStatus::Held(reason) = status
+            && let Some(body) = trouble(reason)
+            && self.vm.attention.is_none()
+        {
+            self.attend(Some(body));
+        }
+        self.enter(state);
+    }
+
+    /// At start-up: what there is of a process.
+    pub(super) fn on_found(&mut self, found: Found) {
+        match found {
+            Found::Live(attached, status) => {
+                self.live = Some(Live::new(attached, &self.shared));
+                self.settle(&status);
+            }
+            Found::Mute(attached, body) => {
+                self.live = Some(Live::new(attached, &self.shared));
+                self.enter(VmState::Unresponsive);
+                self.attend(Some(body));
+            }
+            Found::Absent(LastEnd::Orderly) if self.was.0 == VmState::Crashed => self.enter(VmState::Crashed),
+            Found::Absent(LastEnd::Orderly | LastEnd::NeverRan) => self.enter(VmState::Stopped),
+            Found::Absent(LastEnd::Unseen) => {
+                self.enter(VmState::Crashed);
+                self.attend(Some(self.unseen_end()));
+            }
+        }
+        let (was, since) = self.was;
+        if self.vm.state == was && since != self.vm.state_since {
+            // Nothing happened while voidVM was away.
+            self.vm.state_since = since;
+            self.remember();
+        }
+    }
+
+    fn unseen_end(&self) -> ErrorBody {
+        let stderr = self.run_dir().stderr_tail();
+        let body = ErrorBody::new(
+            ErrorCode::QemuFailed,
+            format!("“{}” ended while voidVM was away, and not in order.", self.vm.name),
+        )
+        .with_hint(
+            "The computer may have been restarted. Start the machine again; its disk may need a check.",
+        );
+        if stderr.is_empty() { body } else { body.with_detail("stderr", stderr) }
+    }
+
+    /// The process has ended: what that means, and what becomes of the work in hand.
+    pub(super) async fn on_exit(&mut self, exit: Exit) {
+        let Some(mut live) = self.live.take() else { return };
+        self.pulse = None;
+        for event in live.last_words().await {
+            if event.name == "SHUTDOWN" {
+                live.shutdown = serde_json::from_value(event.data).ok();
+            }
+        }
+        let stderr = live.run.dir.stderr_tail();
+        let end = judge(&live, exit, &stderr);
+        tracing::info!(vm = %self.vm.id, ?exit, shutdown = ?live.shutdown, ?end, "the process has ended");
+        forget_run(&live.run);
+        drop(live);
+        let stderr = Some(stderr).filter(|text| !text.is_empty());
+        match &end {
+            End::Orderly => {
+                self.enter(VmState::Stopped);
+                // Troubles of a run end with it.
+                self.attend(None);
+            }
+            End::Crashed(body) => {
+                self.enter(VmState::Crashed);
+                self.attend(Some((**body).clone()));
+            }
+        }
+        let Some(order) = self.queue.front().filter(|job| job.begun).map(|job| job.order) else { return };
+        self.work = None;
+        let outcome = match (order, end) {
+            (Order::Stop { .. } | Order::ForceOff, End::Orderly) | (Order::ForceOff, _) => Outcome::Succeeded,
+            (_, End::Crashed(body)) => Outcome::Failed(Failure { error: *body, stderr }),
+            (_, End::Orderly) => Outcome::Failed(Failure {
+                error: ErrorBody::new(ErrorCode::InvalidState, "The guest shut down in the middle of it."),
+                stderr,
+            }),
+        };
+        self.end(outcome);
+    }
+}
+
+/// What a run leaves that would mislead the next adoption.
+fn forget_run(run: &Run) {
+    let record = run.dir.record();
+    if let Err(error) = std::fs::remove_file(&record)
+        && error.kind() != std::io::ErrorKind::NotFound
+    {
+        tracing::warn!(path = %record.display(), %error, "the record of a run that ended cannot be removed");
+    }
+}
+
+/// Connects anew: the old connection is over though the process lives.
+async fn reconnect(run: &Run, patience: Duration) -> Pulse {
+    let connected = Qmp::connect(&run.dir.qmp(), patience).await;
+    let (qmp, events) = match connected {
+        Ok(connected) => connected,
+        Err(error) => return Pulse::Mute(error.body()),
+    };
+    match run::status(&qmp, patience).await {
+        Ok(status) => Pulse::Reconnected(qmp, events, status),
+        Err(error) => Pulse::Mute(error.body()),
+    }
+}
+
+/// Whether a run ended in order: because the guest, or we, wished so.
+fn judge(live: &Live, exit: Exit, stderr: &str) -> End {
+    if live.ending {
+        return End::Orderly;
+    }
+    let crashed = |body: ErrorBody| End::Crashed(Box::new(body.with_detail("stderr", stderr)));
+    let reason = live.shutdown.as_ref().map(|shutdown| shutdown.reason.as_str());
+    match (reason, exit) {
+        (Some("guest-panic"), _) => crashed(panicked()),
+        (Some("host-signal"), _) => crashed(
+            ErrorBody::new(ErrorCode::QemuFailed, "QEMU was ended by a signal from outside voidVM.")
+                .with_hint("Start the machine again; its disk may need a check."),
+        ),
+        (_, Exit::Code(0)) | (Some("guest-shutdown" | "host-qmp-quit" | "host-ui"), Exit::Unknown) => {
+            End::Orderly
+        }
+        _ => crashed(explain(exit, stderr)),
+    }
+}
+
+/// What a reason of QEMU's for holding the guest means to a person; `None` for a wished pause.
+fn trouble(reason: &str) -> Option<ErrorBody> {
+    match reason {
+        "io-error" => Some(
+            ErrorBody::new(ErrorCode::DiskFull, "The guest is held: its disk could not be read or written.")
+                .with_hint("Make room on the disk that holds its image, then resume it."),
+        ),
+        "guest-panicked" => Some(panicked()),
+        "internal-error" => Some(
+            ErrorBody::new(ErrorCode::QemuFailed, "The guest is held: the acceleration failed.")
+                .with_hint("Force it off and choose software emulation (TCG)."),
+        ),
+        "watchdog" => Some(ErrorBody::new(ErrorCode::QemuFailed, "The guest is held: its watchdog ran out.")),
+        _ => None,
+    }
+}
+
+fn panicked() -> ErrorBody {
+    ErrorBody::new(ErrorCode::QemuFailed, "The guest's operating system crashed.")
+        .with_hint("Reset the machine, or look at its console first.")
+}
+
+fn block_error(event: &QmpEvent) -> ErrorBody {
+    let text = |name: &str| event.data.get(name).and_then(|value| value.as_str()).unwrap_or_default();
+    if event.data.get("nospace").and_then(serde_json::Value::as_bool) == Some(true) {
+        ErrorBody::new(ErrorCode::DiskFull, "The guest is held: the disk that holds its image is full.")
+            .with_hint("Make room on it, then resume the machine; nothing is lost.")
+    } else {
+        ErrorBody::new(ErrorCode::QemuFailed, format!("The guest's disk failed: {}.", text("reason")))
+            .with_hint("Look at the file system that holds the image.")
+    }
+    .with_detail("device", text("device"))
+}
