@@ -70,7 +70,8 @@ async fn trouble(caps: &Capabilities, cache: &Path) -> Option<String> {
     }
     let boot_id = boot_id().unwrap_or_default();
     let (binary, version) = (caps.binary.clone(), caps.version.to_string());
-    let known: Option<Verdict> = std::fs::read(cache).ok().and_then(|text| serde_json::from_slice(&text).ok());
+    let known: Option<Verdict> =
+        std::fs::read(cache).ok().and_then(|text| serde_json::from_slice(&text).ok());
     if let Some(known) = known
         && (&known.boot_id, &known.binary, &known.version) == (&boot_id, &binary, &version)
     {
@@ -175,7 +176,9 @@ mod tests {
     async fn real_the_guest_speaks() {
         let dir = tempfile::tempdir().unwrap();
         let binary = super::super::locate("").unwrap();
-        run_guest(&binary, ActiveAccel::Tcg, &dir.path().join("accel"), Duration::from_secs(20)).await.unwrap();
+        run_guest(&binary, ActiveAccel::Tcg, &dir.path().join("accel"), Duration::from_secs(20))
+            .await
+            .unwrap();
         assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0, "its disk is removed");
     }
 
@@ -187,7 +190,8 @@ mod tests {
         assert!(matches!(died, Err(Silence::Died(words)) if words.contains("ls")));
         let gone = run_guest(Path::new("/none"), ActiveAccel::Kvm, &place, Duration::from_secs(20)).await;
         assert!(matches!(gone, Err(Silence::NotRun(_))));
-        let mute = run_guest(Path::new("/usr/bin/yes"), ActiveAccel::Kvm, &place, Duration::from_millis(50)).await;
+        let mute =
+            run_guest(Path::new("/usr/bin/yes"), ActiveAccel::Kvm, &place, Duration::from_millis(50)).await;
         assert!(mute.is_err());
     }
 

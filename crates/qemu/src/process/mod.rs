@@ -9,6 +9,7 @@
 //! ```
 
 mod explain;
+mod greet;
 mod handle;
 mod identify;
 mod record;
@@ -16,6 +17,7 @@ mod run_dir;
 mod spawn;
 
 pub use explain::{explain, explain_words};
+pub use greet::{LaunchError, greet};
 pub use handle::{Exit, ProcessHandle, Signal};
 pub use identify::{ForeignReason, Identity, identify, identify_listener, scan};
 pub use record::{RecordError, RunRecord, boot_id};

@@ -139,9 +139,12 @@ pub struct QmpEvent {
 
 impl QmpEvent {
     fn new(name: String, data: Value, (seconds, micros): (i64, i32)) -> Self {
-        let whole = serde_json::json!({
-            "event": name, "data": data, "timestamp": {"seconds": seconds, "microseconds": micros},
+        let mut whole = serde_json::json!({
+            "event": name, "timestamp": {"seconds": seconds, "microseconds": micros},
         });
+        if !data.is_null() {
+            whole["data"] = data.clone();
+        }
         let typed = serde_json::from_value(whole)
             .inspect_err(|error| tracing::debug!(name, %error, "an event is kept in its raw form"))
             .ok();
