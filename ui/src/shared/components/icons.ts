@@ -21,6 +21,7 @@ import circleHalf from 'bootstrap-icons/icons/circle-half.svg?raw';
 import clipboard from 'bootstrap-icons/icons/clipboard.svg?raw';
 import clockHistory from 'bootstrap-icons/icons/clock-history.svg?raw';
 import cloudDownload from 'bootstrap-icons/icons/cloud-download.svg?raw';
+import command from 'bootstrap-icons/icons/command.svg?raw';
 import copy from 'bootstrap-icons/icons/copy.svg?raw';
 import cpu from 'bootstrap-icons/icons/cpu.svg?raw';
 import dashLg from 'bootstrap-icons/icons/dash-lg.svg?raw';
@@ -108,6 +109,7 @@ export const icons = {
   clipboard,
   'clock-history': clockHistory,
   'cloud-download': cloudDownload,
+  command,
   copy,
   cpu,
   'dash-lg': dashLg,

@@ -1,0 +1,43 @@
+import type { Same } from '../schema';
+import type en from '../en/console';
+
+export default {
+  of: '{name} 的控制台',
+  part: '查看内容',
+  screen: '屏幕',
+  serial: '串口',
+  screenOf: '{name} 的屏幕',
+  serialOf: '{name} 的串口',
+  tools: '控制台工具',
+  leave: '按键会发送到虚拟机。按 Ctrl+Alt 可收回键盘。',
+  clickToType: '点击屏幕即可输入',
+  keyboardTaken: '键盘正由虚拟机使用，',
+  keyboardLeave: '可收回',
+  keyboardFree: '键盘已收回。',
+  softKeyboard: '屏幕键盘',
+  off: '启动虚拟机后即可查看屏幕。',
+  soon: '屏幕稍后显示。',
+  connecting: '正在连接…',
+  lost: '控制台连接已断开',
+  lostHint: '正在自动重试。',
+  keys: '发送按键',
+  keysFailed: '无法发送 {keys}',
+  scale: {
+    label: '屏幕大小',
+    fit: '适应窗口',
+    actual: '实际大小 (1:1)',
+  },
+  fullOn: '全屏',
+  fullOff: '退出全屏',
+  screenshot: '保存屏幕截图',
+  screenshotSaved: '屏幕截图已保存',
+  screenshotFailed: '无法保存屏幕截图',
+  type: {
+    open: '输入文本',
+    title: '向 {name} 输入文本',
+    text: '文本',
+    note: '按美式键盘逐键输入；若含特殊字符，客户机须使用该键盘布局。',
+    enter: '末尾按回车键',
+    send: '输入',
+  },
+} satisfies Same<typeof en>;
