@@ -53,7 +53,7 @@ uuid_id!(
 
 /// A device inside one machine (`disk0`, `nic0`); also its QEMU id.
 ///
-/// Starts with a letter, then letters, digits, `-` or `_`; at most 32 bytes. QEMU's own ids allow little more.
+/// Starts with a letter, then letters, digits, `-` or `_`; at most 31 bytes: QEMU's block nodes allow no more.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema, TS)]
 #[serde(try_from = "String", into = "String")]
 #[ts(type = "string")]
@@ -61,7 +61,7 @@ pub struct DeviceId(String);
 
 /// Why a text is not a [`DeviceId`].
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{0:?} is not a device id: a letter, then letters, digits, - or _, 32 at most")]
+#[error("{0:?} is not a device id: a letter, then letters, digits, - or _, 31 at most")]
 pub struct DeviceIdError(String);
 
 impl DeviceId {
@@ -79,7 +79,7 @@ impl TryFrom<String> for DeviceId {
         let mut bytes = text.bytes();
         let fits = bytes.next().is_some_and(|b| b.is_ascii_alphabetic())
             && bytes.all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
-            && text.len() <= 32;
+            && text.len() <= 31;
         if fits { Ok(Self(text)) } else { Err(DeviceIdError(text)) }
     }
 }
