@@ -9,7 +9,10 @@ use std::path::Path;
 pub(crate) fn prepare() {
     const RENDERER: &str = "WEBKIT_DISABLE_DMABUF_RENDERER";
     if std::env::var_os(RENDERER).is_none() && !has_render_node(Path::new("/dev/dri")) {
-        #[expect(unsafe_code, reason = "the first statement of main: no other thread reads the environment yet")]
+        #[expect(
+            unsafe_code,
+            reason = "the first statement of main: no other thread reads the environment yet"
+        )]
         // SAFETY: no thread has been started.
         unsafe {
             std::env::set_var(RENDERER, "1");

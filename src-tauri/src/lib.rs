@@ -6,7 +6,6 @@
 //! Invariants: at most one process of the shell per session; machines never depend on it, however it ends; a page that
 //! fails or hangs cannot keep the window open.
 
-mod console;
 mod engine;
 mod environment;
 mod events;
@@ -66,7 +65,7 @@ pub fn run() -> ExitCode {
             events::manage(handle);
             window::manage(handle);
             updater::manage(handle);
-            tray::build(handle)?;
+            tray::build(handle);
             if start == Start::Window {
                 window::show(handle);
             }

@@ -65,13 +65,14 @@ fn icon(app: &AppHandle) -> tauri::Result<Items> {
     let quit = MenuItem::with_id(app, "quit", tongue.quit(), true, None::<&str>)?;
     let line = PredefinedMenuItem::separator(app)?;
     let menu = Menu::with_items(app, &[&open, &running, &line, &quit])?;
-    let mut builder = TrayIconBuilder::with_id("voidvm").menu(&menu).tooltip("voidVM").on_menu_event(|app, event| {
-        match event.id().as_ref() {
-            "open" => window::show(app),
-            "quit" => window::quit(app),
-            _ => {}
-        }
-    });
+    let mut builder =
+        TrayIconBuilder::with_id("voidvm").menu(&menu).tooltip("voidVM").on_menu_event(|app, event| {
+            match event.id().as_ref() {
+                "open" => window::show(app),
+                "quit" => window::quit(app),
+                _ => {}
+            }
+        });
     if let Some(icon) = app.default_window_icon() {
         builder = builder.icon(icon.clone());
     }

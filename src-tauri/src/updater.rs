@@ -98,15 +98,18 @@ pub(crate) async fn updater_check(
 /// `NotFound` when none was found, `UpdateRejected` when the signature does not hold, `PermissionDenied` when the
 /// password was not given.
 #[tauri::command]
-pub(crate) async fn updater_install(found: State<'_, Found>, channel: Channel<Progress>) -> Result<(), ErrorBody> {
+pub(crate) async fn updater_install(
+    found: State<'_, Found>,
+    channel: Channel<Progress>,
+) -> Result<(), ErrorBody> {
     let update = found.0.lock().unwrap_or_else(PoisonError::into_inner).clone();
     let Some(update) = update else {
         return Err(ErrorBody::new(ErrorCode::NotFound, "no update has been found yet"));
     };
     let package = download(&update, |progress| drop(channel.send(progress))).await?;
-    tauri::async_runtime::spawn_blocking(move || update.install(package).map_err(body))
-        .await
-        .map_err(|error| ErrorBody::new(ErrorCode::Internal, format!("the installation ended early: {error}")))?
+    tauri::async_runtime::spawn_blocking(move || update.install(package).map_err(body)).await.map_err(
+        |error| ErrorBody::new(ErrorCode::Internal, format!("the installation ended early: {error}")),
+    )?
 }
 
 /// Ends this process and starts the version that has been installed.
@@ -115,7 +118,10 @@ pub(crate) fn updater_restart(app: AppHandle) {
     app.request_restart();
 }
 
-async fn check<R: Runtime>(app: &AppHandle<R>, endpoint: &str) -> Result<(UpdateState, Option<Update>), ErrorBody> {
+async fn check<R: Runtime>(
+    app: &AppHandle<R>,
+    endpoint: &str,
+) -> Result<(UpdateState, Option<Update>), ErrorBody> {
     let off = |reason| Ok((UpdateState::Off { reason }, None));
     if endpoint.is_empty() {
         return off(OffReason::NoEndpoint);
@@ -128,7 +134,8 @@ async fn check<R: Runtime>(app: &AppHandle<R>, endpoint: &str) -> Result<(Update
         ErrorBody::new(ErrorCode::ConfigInvalid, format!("the update endpoint is no address: {error}"))
             .with_field("updateEndpoint")
     })?;
-    let updater = app.updater_builder().timeout(PATIENCE).endpoints(vec![url]).and_then(|builder| builder.build());
+    let updater =
+        app.updater_builder().timeout(PATIENCE).endpoints(vec![url]).and_then(|builder| builder.build());
     let update = updater.map_err(body)?.check().await.map_err(body)?;
     let state = match &update {
         None => UpdateState::Current { version: app.package_info().version.to_string() },
@@ -162,18 +169,25 @@ fn body(error: Error) -> ErrorBody {
         | Error::InvalidUpdaterFormat
         | Error::Serialization(_)
         | Error::Semver(_) => ErrorCode::UpdateRejected,
-        Error::Reqwest(_) | Error::Network(_) | Error::ReleaseNotFound | Error::Http(_) => ErrorCode::NetworkFailed,
+        Error::Reqwest(_) | Error::Network(_) | Error::ReleaseNotFound | Error::Http(_) => {
+            ErrorCode::NetworkFailed
+        }
         Error::InsecureTransportProtocol | Error::UrlParse(_) => ErrorCode::ConfigInvalid,
         Error::AuthenticationFailed => ErrorCode::PermissionDenied,
-        Error::TargetNotFound(_) | Error::TargetsNotFound(_) | Error::UnsupportedArch | Error::UnsupportedOs => {
-            ErrorCode::Unsupported
-        }
+        Error::TargetNotFound(_)
+        | Error::TargetsNotFound(_)
+        | Error::UnsupportedArch
+        | Error::UnsupportedOs => ErrorCode::Unsupported,
         _ => ErrorCode::Internal,
     };
     let body = ErrorBody::new(code, error.to_string());
     match code {
-        ErrorCode::UpdateRejected => body.with_hint("Nothing was installed. Tell whoever publishes this update."),
-        ErrorCode::ConfigInvalid => body.with_field("updateEndpoint").with_hint("The endpoint must be an https address."),
+        ErrorCode::UpdateRejected => {
+            body.with_hint("Nothing was installed. Tell whoever publishes this update.")
+        }
+        ErrorCode::ConfigInvalid => {
+            body.with_field("updateEndpoint").with_hint("The endpoint must be an https address.")
+        }
         ErrorCode::PermissionDenied => body.with_hint("Installing takes an administrator's password."),
         _ => body,
     }

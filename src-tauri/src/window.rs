@@ -11,10 +11,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use serde::Deserialize;
-use serde_json::json;
 use tauri::utils::config::Color;
 use tauri::webview::{NewWindowResponse, PageLoadEvent};
-use tauri::{AppHandle, Emitter as _, Manager as _, State, Theme, WebviewUrl, WebviewWindow, WebviewWindowBuilder, WindowEvent};
+use tauri::{
+    AppHandle, Emitter as _, Manager as _, State, Theme, WebviewUrl, WebviewWindow, WebviewWindowBuilder,
+    WindowEvent,
+};
 use tauri_plugin_window_state::{AppHandleExt as _, StateFlags};
 use voidvm_model::ErrorBody;
 use voidvm_model::settings::CloseAction;
@@ -124,16 +126,12 @@ pub(crate) async fn close_choice(
     remember: bool,
 ) -> Result<(), ErrorBody> {
     app.state::<CloseQuestion>().0.store(false, Ordering::Release);
-    let setting = match choice {
-        CloseChoice::Tray => "tray",
-        CloseChoice::Quit => "quit",
+    let action = match choice {
+        CloseChoice::Tray => CloseAction::Tray,
+        CloseChoice::Quit => CloseAction::Quit,
         CloseChoice::Stay => return Ok(()),
     };
-    let stored = if remember {
-        engine.call("settings.update", json!({ "closeAction": setting })).await.map(drop)
-    } else {
-        Ok(())
-    };
+    let stored = if remember { engine.remember_close(action).await } else { Ok(()) };
     match choice {
         CloseChoice::Tray => to_tray(&app),
         CloseChoice::Quit | CloseChoice::Stay => quit(&app),

@@ -1,6 +1,6 @@
 //! The few words the shell says itself (tray and notices), in the languages of the app.
 
-use voidvm_model::Language;
+use voidvm_model::settings::Language;
 
 /// A language the shell speaks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -18,7 +18,11 @@ impl Tongue {
             Language::System => {
                 let set = |name| std::env::var(name).ok().filter(|value| !value.is_empty());
                 let locale = ["LC_ALL", "LC_MESSAGES", "LANG"].into_iter().find_map(set);
-                if locale.is_some_and(|locale| locale.starts_with("zh")) { Self::Chinese } else { Self::English }
+                if locale.is_some_and(|locale| locale.starts_with("zh")) {
+                    Self::Chinese
+                } else {
+                    Self::English
+                }
             }
         }
     }

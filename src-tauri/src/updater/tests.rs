@@ -34,7 +34,8 @@ async fn publish(version: &str, signature: &str, package: Vec<u8>) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let base = format!("http://{}", listener.local_addr().unwrap());
     let platform = json!({ "signature": signature, "url": format!("{base}/update.deb") });
-    let release = json!({ "version": version, "notes": "What is new.", "platforms": { "linux-x86_64": platform } });
+    let release =
+        json!({ "version": version, "notes": "What is new.", "platforms": { "linux-x86_64": platform } });
     let files = HashMap::from([("/latest.json", release.to_string().into_bytes()), ("/update.deb", package)]);
     tokio::spawn(async move {
         while let Ok((mut stream, _)) = listener.accept().await {
@@ -44,7 +45,8 @@ async fn publish(version: &str, signature: &str, package: Vec<u8>) -> String {
             }
             let head = String::from_utf8(head).unwrap();
             let body = &files[head.split(' ').nth(1).unwrap()];
-            let answer = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\nConnection: close\r\n\r\n", body.len());
+            let answer =
+                format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\nConnection: close\r\n\r\n", body.len());
             stream.write_all(answer.as_bytes()).await.unwrap();
             stream.write_all(body).await.unwrap();
         }
@@ -119,10 +121,10 @@ async fn is_off_without_an_endpoint_or_a_key() {
 
 #[tokio::test]
 async fn tells_a_wrong_endpoint_from_a_silent_one() {
-    let wrong = check(app(KEY).handle(), "no address").await.unwrap_err();
+    let wrong = check(app(KEY).handle(), "no address").await.err().unwrap();
     assert_eq!((wrong.code, wrong.field.as_deref()), (ErrorCode::ConfigInvalid, Some("updateEndpoint")));
     // A port that was free a moment ago and on which nobody listens.
     let free = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
-    let silent = check(app(KEY).handle(), &format!("http://{free}/latest.json")).await.unwrap_err();
+    let silent = check(app(KEY).handle(), &format!("http://{free}/latest.json")).await.err().unwrap();
     assert_eq!(silent.code, ErrorCode::NetworkFailed);
 }
