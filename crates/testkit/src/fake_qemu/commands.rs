@@ -66,12 +66,14 @@ pub(crate) fn run(
         "query-balloon" => json!({"actual": machine.balloon()}),
         "balloon" => {
             machine.set_balloon(arguments["value"].as_u64().unwrap_or(args.memory));
-            machine.emit("BALLOON_CHANGE", &json!({"actual": machine.balloon()}));
             json!({})
         }
         "qom-get" => qom_get(machine, text("property"))?,
-        "query-vnc" => json!({"enabled": false, "family": "unknown", "auth": "none"}),
+        "query-vnc" => json!({"enabled": false}),
         "query-commands" => COMMANDS.iter().map(|name| json!({"name": name})).collect(),
+        "input-send-event" if machine.run_state() != RunState::Running => {
+            return Err(Refusal::generic("VM not running"));
+        }
         "qom-set"
         | "input-send-event"
         | "set_password"

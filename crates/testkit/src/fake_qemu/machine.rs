@@ -167,15 +167,23 @@ impl Machine {
             let mut state = machine.state();
             if state.run == RunState::Running {
                 drop(state);
-                machine.end(true, "guest-shutdown");
+                machine.end(true, "guest-shutdown", None);
             }
             state.powerdown_pending = true;
         });
     }
 
-    /// Ends as QEMU ends when everything is in order.
-    pub(crate) fn end(&self, guest: bool, reason: &str) -> ! {
+    /// Ends as QEMU ends when everything is in order: it says so, gives the `last` answer, and its sockets go with it.
+    pub(crate) fn end(&self, guest: bool, reason: &str, last: Option<&Value>) -> ! {
         self.emit("SHUTDOWN", &json!({"guest": guest, "reason": reason}));
+        if let Some(answer) = last {
+            self.send(answer);
+        }
+        let channels = [&self.args.serial, &self.args.agent];
+        let sockets = channels.into_iter().flatten().map(|channel| &channel.path).chain(&self.args.monitor);
+        for socket in sockets {
+            let _ = std::fs::remove_file(socket);
+        }
         std::process::exit(0)
     }
 
@@ -193,7 +201,7 @@ impl Machine {
             runtime.block_on(async {
                 while terminate.recv().await.is_some() {
                     if !machine.plan().ignore_quit {
-                        machine.end(false, "host-signal");
+                        machine.end(false, "host-signal", None);
                     }
                 }
             });

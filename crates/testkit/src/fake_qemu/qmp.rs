@@ -62,13 +62,13 @@ fn session(machine: &Arc<Machine>, mut client: UnixStream) -> Option<()> {
         if let Some(id) = request.get("id") {
             answer["id"] = id.clone();
         }
+        if negotiated && execute == "quit" && !machine.plan().ignore_quit {
+            machine.end(false, "host-qmp-quit", Some(&answer));
+        }
         if negotiated {
             machine.send(&answer);
         } else {
             reply(&mut client, &answer)?;
-        }
-        if execute == "quit" && !machine.plan().ignore_quit {
-            machine.end(false, "host-qmp-quit");
         }
     }
 }
