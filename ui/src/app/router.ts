@@ -8,11 +8,18 @@ import type { IconName } from '@/shared/components/icons';
 declare module 'vue-router' {
   interface RouteMeta {
     nav?: {
-      readonly label: 'overview' | 'machines' | 'settings' | 'doctor' | 'updates';
+      readonly label: 'overview' | 'machines' | 'activity' | 'settings' | 'doctor';
       readonly icon: IconName;
       readonly place: 'main' | 'foot';
     };
+    /** The page fills the room it has and scrolls inside itself. */
+    fill?: true;
   }
+}
+
+/** A tab of a machine's page. */
+function tab(name: 'overview' | 'console' | 'settings' | 'log' | 'command') {
+  return async () => (await import('@/features/machine')).tabs[name]();
 }
 
 export const routes: RouteRecordRaw[] = [
@@ -29,6 +36,24 @@ export const routes: RouteRecordRaw[] = [
     meta: { nav: { label: 'machines', icon: 'grid-3x3-gap', place: 'main' } },
   },
   { path: '/machines/new', name: 'create', component: () => import('@/views/CreateView.vue') },
+  {
+    path: '/machines/:id',
+    component: () => import('@/views/MachineView.vue'),
+    props: true,
+    children: [
+      { path: '', name: 'machine', component: tab('overview') },
+      { path: 'console', name: 'machine-console', component: tab('console'), meta: { fill: true } },
+      { path: 'settings', name: 'machine-settings', component: tab('settings') },
+      { path: 'log', name: 'machine-log', component: tab('log') },
+      { path: 'command', name: 'machine-command', component: tab('command') },
+    ],
+  },
+  {
+    path: '/activity',
+    name: 'activity',
+    component: () => import('@/views/ActivityView.vue'),
+    meta: { nav: { label: 'activity', icon: 'clock-history', place: 'main' } },
+  },
   { path: '/:rest(.*)*', name: 'not-found', component: () => import('@/views/NotFoundView.vue') },
 ];
 

@@ -5,15 +5,15 @@ export default {
   nav: {
     overview: 'Overview',
     machines: 'Machines',
+    activity: 'Activity',
     settings: 'Settings',
     doctor: 'Doctor',
-    updates: 'Updates',
   },
   search: 'Search or type a command',
   newMachine: 'New machine',
   theme: { label: 'Theme', system: 'As the system', light: 'Light', dark: 'Dark' },
   language: { label: 'Language', system: 'As the system' },
-  appearance: 'Appearance and language',
+  appearance: 'Appearance',
   shortcuts: 'Keyboard shortcuts',
   connection: {
     lost: 'The engine does not answer. What you see may be out of date.',

@@ -1,10 +1,13 @@
 import type { Messages } from '../schema';
 import common from './common';
+import console from './console';
 import create from './create';
 import errors from './errors';
 import forwards from './forwards';
 import hardware from './hardware';
+import machine from './machine';
 import machines from './machines';
+import operations from './operations';
 import overview from './overview';
 import palette from './palette';
 import shell from './shell';
@@ -12,6 +15,7 @@ import vm from './vm';
 
 export default {
   common,
+  console,
   errors,
   machines,
   overview,
@@ -21,4 +25,6 @@ export default {
   forwards,
   hardware,
   create,
+  operations,
+  machine,
 } satisfies Messages;

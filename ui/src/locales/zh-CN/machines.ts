@@ -13,7 +13,7 @@ export default {
   table: '表格',
   showCards: '以卡片显示虚拟机',
   showTable: '以表格显示虚拟机',
-  column: { name: '名称', state: '状态', since: '开始时间' },
+  column: { name: '名称', state: '状态', since: '状态变化' },
   select: '选择 {name}',
   selectAll: '全选',
   selection: '已选择的虚拟机',

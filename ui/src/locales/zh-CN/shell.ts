@@ -7,15 +7,15 @@ export default {
   nav: {
     overview: '概览',
     machines: '虚拟机',
+    activity: '活动',
     settings: '设置',
     doctor: '诊断',
-    updates: '更新',
   },
   search: '搜索或输入命令',
   newMachine: '新建虚拟机',
   theme: { label: '主题', system: '跟随系统', light: '浅色', dark: '深色' },
   language: { label: '语言', system: '跟随系统' },
-  appearance: '外观与语言',
+  appearance: '外观',
   shortcuts: '键盘快捷键',
   connection: {
     lost: '引擎没有响应，当前内容可能不是最新的。',

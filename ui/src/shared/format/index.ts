@@ -91,6 +91,16 @@ export function formatDateTime(at: number): string {
   ).format(at);
 }
 
+/** The time of day: `14:05:09`, or `14:05`. */
+export function formatTime(at: number, precision: 'exact' | 'short' = 'exact'): string {
+  const options: Intl.DateTimeFormatOptions = { hour: '2-digit', minute: '2-digit', hourCycle: 'h23' };
+  return cached(
+    `t${precision}`,
+    (locale) =>
+      new Intl.DateTimeFormat(locale, precision === 'exact' ? { ...options, second: '2-digit' } : options),
+  ).format(at);
+}
+
 /** How long something took: `340 ms`, `2.4 s`, `3 min 5 s`. */
 export function formatDuration(milliseconds: number): string {
   const unit = (value: number, name: string, digits = 0) =>

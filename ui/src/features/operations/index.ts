@@ -1,0 +1,3 @@
+/** What was done, by whom, and how it ended. */
+export { default as OperationHistory } from './OperationHistory.vue';
+export { default as OperationList } from './OperationList.vue';
