@@ -78,7 +78,9 @@ impl Access {
     /// What the command's handler says; as a client [`ErrorCode::OwnerUnreachable`] too.
     pub async fn call(&self, name: &str, payload: Value, origin: Origin) -> Result<Value, ErrorBody> {
         match self {
-            Self::Owner(host) => dispatch(host, name, payload, &Caller::new(origin)).await.map(|answer| answer.value()),
+            Self::Owner(host) => {
+                dispatch(host, name, payload, &Caller::new(origin)).await.map(|answer| answer.value())
+            }
             Self::Client(client) => client.call(name, &payload, origin).await,
         }
     }

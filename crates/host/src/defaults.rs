@@ -49,7 +49,10 @@ pub async fn of_new_machine(
 
 /// The first of `vm-1`, `vm-2` … that nobody has.
 fn free_name(taken: &[&str]) -> String {
-    (1_u32..).map(|number| format!("vm-{number}")).find(|name| !taken.contains(&name.as_str())).unwrap_or_default()
+    (1_u32..)
+        .map(|number| format!("vm-{number}"))
+        .find(|name| !taken.contains(&name.as_str()))
+        .unwrap_or_default()
 }
 
 #[cfg(test)]

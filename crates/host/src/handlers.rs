@@ -74,8 +74,26 @@ macro_rules! handlers {
 }
 voidvm_model::for_each_command!(handlers);
 
-fn answer<T: Serialize>(reply: &T) -> Result<Value, ErrorBody> {
-    serde_json::to_value(reply).map_err(|error| {
+/// A reply as JSON text: written once, and carried as it is to whoever asked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Answer(String);
+
+impl Answer {
+    /// The JSON text.
+    #[must_use]
+    pub fn into_text(self) -> String {
+        self.0
+    }
+
+    /// The JSON text, parsed.
+    #[must_use]
+    pub fn value(&self) -> Value {
+        serde_json::from_str(&self.0).unwrap_or_default()
+    }
+}
+
+fn answer<T: Serialize>(reply: &T) -> Result<Answer, ErrorBody> {
+    serde_json::to_string(reply).map(Answer).map_err(|error| {
         ErrorBody::new(ErrorCode::Internal, format!("The answer cannot be written: {error}."))
     })
 }

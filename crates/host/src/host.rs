@@ -65,7 +65,11 @@ impl Host {
         let engine_config = EngineConfig {
             demo_disk: defaults::demo(&directories.data, "disk.qcow2"),
             preferences: Preferences::from(&settings),
-            ..EngineConfig::new(directories.data.clone(), directories.runtime.clone(), directories.state.clone())
+            ..EngineConfig::new(
+                directories.data.clone(),
+                directories.runtime.clone(),
+                directories.state.clone(),
+            )
         };
         let engine = Engine::open(engine_config, store.clone()).await?;
         tracing::info!(
@@ -179,9 +183,9 @@ impl Host {
 async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, ErrorBody> + Send + 'static,
 ) -> Result<T, ErrorBody> {
-    tokio::task::spawn_blocking(work)
-        .await
-        .unwrap_or_else(|error| Err(ErrorBody::new(ErrorCode::Internal, format!("The work ended early: {error}."))))
+    tokio::task::spawn_blocking(work).await.unwrap_or_else(|error| {
+        Err(ErrorBody::new(ErrorCode::Internal, format!("The work ended early: {error}.")))
+    })
 }
 
 impl Handlers for Host {

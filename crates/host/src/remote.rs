@@ -72,7 +72,9 @@ impl RemoteClient {
             .header("content-type", "application/json")
             .header(ORIGIN_HEADER, origin.as_str())
             .body(Full::new(Bytes::from(payload.to_string())))
-            .map_err(|error| ErrorBody::invalid("command", format!("{name:?} cannot be a command: {error}.")))?;
+            .map_err(|error| {
+                ErrorBody::invalid("command", format!("{name:?} cannot be a command: {error}."))
+            })?;
         let answer = sender.send_request(request).await.map_err(|error| self.unreachable(error))?;
         let body = Limited::new(answer.into_body(), ANSWER_MAX)
             .collect()
@@ -113,7 +115,8 @@ impl RemoteClient {
     async fn websocket(&self, path: &str) -> Result<WebSocketStream<UnixStream>, ErrorBody> {
         use tokio_tungstenite::tungstenite::Error;
         let stream = self.connect().await?;
-        let request = format!("ws://localhost{path}").into_client_request().map_err(|error| self.unreachable(error))?;
+        let request =
+            format!("ws://localhost{path}").into_client_request().map_err(|error| self.unreachable(error))?;
         match tokio_tungstenite::client_async(request, stream).await {
             Ok((socket, _)) => Ok(socket),
             Err(Error::Http(answer)) => Err(answer

@@ -140,7 +140,10 @@ impl ConsoleListener {
             }
             _ => {
                 let fresh = self.listen(until).await.map_err(|error| {
-                    ErrorBody::new(ErrorCode::ConsoleUnavailable, format!("No loopback port can be had: {error}."))
+                    ErrorBody::new(
+                        ErrorCode::ConsoleUnavailable,
+                        format!("No loopback port can be had: {error}."),
+                    )
                 })?;
                 open.insert(fresh).address
             }
@@ -158,7 +161,9 @@ impl ConsoleListener {
         let router = Router::new().route("/console/{ticket}", any(for_window)).with_state(window);
         let closing = CancellationToken::new();
         let over = closing.clone();
-        tokio::spawn(axum::serve(listener, router).with_graceful_shutdown(over.cancelled_owned()).into_future());
+        tokio::spawn(
+            axum::serve(listener, router).with_graceful_shutdown(over.cancelled_owned()).into_future(),
+        );
         tokio::spawn(async move {
             let mut count = viewers.subscribe();
             loop {

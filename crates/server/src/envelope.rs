@@ -46,7 +46,8 @@ impl From<ErrorBody> for Refusal {
 impl IntoResponse for Refusal {
     fn into_response(self) -> Response {
         let Self(error) = self;
-        let status = StatusCode::from_u16(error.code.http_status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        let status =
+            StatusCode::from_u16(error.code.http_status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
         let body = json!({
             "code": status.as_u16(),
             "message": error.message,
@@ -60,7 +61,8 @@ impl IntoResponse for Refusal {
                 headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
             }
             ErrorCode::RateLimited => {
-                let seconds = error.details.as_ref().and_then(|details| details.get("retryAfterSeconds")?.as_u64());
+                let seconds =
+                    error.details.as_ref().and_then(|details| details.get("retryAfterSeconds")?.as_u64());
                 headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds.unwrap_or(1)));
             }
             _ => {}

@@ -132,7 +132,7 @@ pub(crate) async fn authenticate(
 ) -> Result<Response, Refusal> {
     let identity = match app.transport {
         Transport::Private => Identity { origin: private_origin(request.headers()), scope: Scope::Admin },
-        Transport::Loopback(address) => loopback(&app, address, &request).await?,
+        Transport::Loopback(address) => loopback(&app, address, request.headers(), request.method()).await?,
     };
     request.extensions_mut().insert(identity);
     Ok(next.run(request).await)
@@ -143,8 +143,12 @@ fn private_origin(headers: &HeaderMap) -> Origin {
     Origin::ALL.into_iter().find(|origin| origin.as_str() == named).unwrap_or(Origin::Cli)
 }
 
-async fn loopback(app: &App, address: SocketAddr, request: &Request) -> Result<Identity, ErrorBody> {
-    let headers = request.headers();
+async fn loopback(
+    app: &App,
+    address: SocketAddr,
+    headers: &HeaderMap,
+    method: &Method,
+) -> Result<Identity, ErrorBody> {
     let now = Instant::now();
     let stranger = |error: ErrorBody| match app.throttle.count(Client::Stranger, now) {
         Ok(()) => error,
@@ -159,7 +163,7 @@ async fn loopback(app: &App, address: SocketAddr, request: &Request) -> Result<I
         None => {
             let value = session::cookie(headers, &session::cookie_name(address.port()));
             let signed_in = value.is_some_and(|value| session::holds(value, token.reveal(), unix_now()));
-            let reads = matches!(*request.method(), Method::GET | Method::HEAD);
+            let reads = matches!(*method, Method::GET | Method::HEAD);
             let upgrades = headers.contains_key("sec-websocket-key");
             if signed_in && (!reads || upgrades) && page != Page::Ours {
                 return Err(stranger(forbidden(
@@ -198,8 +202,19 @@ mod tests {
         for host in ["127.0.0.1", "127.0.0.1:7770", "localhost:7770", "localhost", "[::1]:7770"] {
             assert!(check_host(&headers(&[("host", host)])).is_ok(), "{host}");
         }
-        for host in ["evil.example", "127.0.0.1.evil.example", "localhost.evil.example:7770", "", "127.0.0.1:7770:1", "0.0.0.0"] {
-            assert_eq!(check_host(&headers(&[("host", host)])).unwrap_err().code, ErrorCode::Forbidden, "{host}");
+        for host in [
+            "evil.example",
+            "127.0.0.1.evil.example",
+            "localhost.evil.example:7770",
+            "",
+            "127.0.0.1:7770:1",
+            "0.0.0.0",
+        ] {
+            assert_eq!(
+                check_host(&headers(&[("host", host)])).unwrap_err().code,
+                ErrorCode::Forbidden,
+                "{host}"
+            );
         }
         assert!(check_host(&HeaderMap::new()).is_err());
         let mut twice = headers(&[("host", "127.0.0.1")]);
@@ -215,7 +230,13 @@ mod tests {
         assert_eq!(page(&[("origin", "http://127.0.0.1:7770")]), Ok(Page::Ours));
         assert_eq!(page(&[("sec-fetch-site", "same-origin")]), Ok(Page::Ours));
         assert_eq!(page(&[("sec-fetch-site", "none")]), Ok(Page::None));
-        for origin in ["http://127.0.0.1:8080", "http://localhost:7770", "https://127.0.0.1:7770", "null", "http://evil.example"] {
+        for origin in [
+            "http://127.0.0.1:8080",
+            "http://localhost:7770",
+            "https://127.0.0.1:7770",
+            "null",
+            "http://evil.example",
+        ] {
             assert_eq!(page(&[("origin", origin)]), Err(ErrorCode::Forbidden), "{origin}");
         }
         for site in ["cross-site", "same-site", ""] {

@@ -2,6 +2,7 @@
 //!
 //! A request is its path, its query and its JSON body put together; fields of the path win.
 
+use axum::Extension;
 use axum::Router;
 use axum::body::Bytes;
 use axum::extract::rejection::BytesRejection;
@@ -9,7 +10,6 @@ use axum::extract::{Path, Query, RawPathParams, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::Response;
 use axum::routing::{MethodFilter, on, post};
-use axum::Extension;
 use serde_json::{Map, Value};
 use voidvm_host::payload::Payload;
 use voidvm_host::{Caller, dispatch};
@@ -68,13 +68,20 @@ async fn rpc(
     body: Result<Bytes, BytesRejection>,
 ) -> Result<Response, Refusal> {
     let Some(info) = command(&name) else {
-        return Err(ErrorBody::new(ErrorCode::UnknownCommand, format!("There is no command {name:?}.")).into());
+        return Err(
+            ErrorBody::new(ErrorCode::UnknownCommand, format!("There is no command {name:?}.")).into()
+        );
     };
     let payload = Payload::Json(read_json(&headers, body)?);
     run(app, identity, info, payload).await
 }
 
-async fn run(app: App, identity: Identity, info: &CommandInfo, payload: Payload) -> Result<Response, Refusal> {
+async fn run(
+    app: App,
+    identity: Identity,
+    info: &CommandInfo,
+    payload: Payload,
+) -> Result<Response, Refusal> {
     identity.require(info.scope)?;
     let answer = dispatch(&app.host, info.name, payload, &Caller::new(identity.origin)).await?;
     Ok(success(answer))

@@ -15,7 +15,7 @@ use sha2::Sha256;
 use voidvm_model::{ErrorBody, ErrorCode};
 
 /// How long a browser stays signed in.
-pub const LIFE: Duration = Duration::from_secs(30 * 24 * 60 * 60);
+pub(crate) const LIFE: Duration = Duration::from_secs(30 * 24 * 60 * 60);
 /// A clock that was set back may make a cookie look as if it were from the future.
 const SKEW: u64 = 60;
 
@@ -47,7 +47,9 @@ pub(crate) fn issue(token: &str, now: u64) -> Result<String, ErrorBody> {
 pub(crate) fn holds(value: &str, token: &str, now: u64) -> bool {
     let Some((text, signature)) = value.rsplit_once('.') else { return false };
     let mut parts = text.split('.');
-    let (Some("v1"), Some(issued), Some(_nonce), None) = (parts.next(), parts.next(), parts.next(), parts.next()) else {
+    let (Some("v1"), Some(issued), Some(_nonce), None) =
+        (parts.next(), parts.next(), parts.next(), parts.next())
+    else {
         return false;
     };
     let Ok(issued) = issued.parse::<u64>() else { return false };

@@ -10,13 +10,13 @@ use std::time::{Duration, Instant};
 use voidvm_model::{ErrorBody, ErrorCode};
 
 /// Requests of strangers in [`STRANGERS_WINDOW`].
-pub const STRANGERS: u32 = 100;
+pub(crate) const STRANGERS: u32 = 100;
 /// 15 minutes.
-pub const STRANGERS_WINDOW: Duration = Duration::from_secs(15 * 60);
+pub(crate) const STRANGERS_WINDOW: Duration = Duration::from_secs(15 * 60);
 /// Requests of known clients in a row, and then each [`KNOWN_WINDOW`].
-pub const KNOWN: u32 = 3000;
+pub(crate) const KNOWN: u32 = 3000;
 /// 10 seconds.
-pub const KNOWN_WINDOW: Duration = Duration::from_secs(10);
+pub(crate) const KNOWN_WINDOW: Duration = Duration::from_secs(10);
 
 /// A bucket of requests that fills evenly.
 #[derive(Debug)]

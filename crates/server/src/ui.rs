@@ -14,7 +14,7 @@ use crate::session;
 use crate::throttle::Client;
 
 #[derive(RustEmbed)]
-#[folder = "$CARGO_MANIFEST_DIR/../../ui/dist"]
+#[folder = "../../ui/dist"]
 struct Dist;
 
 #[derive(Debug, Deserialize)]
@@ -55,7 +55,10 @@ pub(crate) async fn serve(
         None if !path.starts_with("api/") && !path.starts_with("assets/") && !path.contains('.') => {
             Ok(match Dist::get("index.html") {
                 Some(index) => file(&headers, "index.html", &index),
-                None => (StatusCode::NOT_FOUND, "The surface is not built into this voidVM; the API is at /api/v1.\n")
+                None => (
+                    StatusCode::NOT_FOUND,
+                    "The surface is not built into this voidVM; the API is at /api/v1.\n",
+                )
                     .into_response(),
             })
         }
@@ -81,7 +84,8 @@ fn file(headers: &HeaderMap, path: &str, file: &EmbeddedFile) -> Response {
     }
     etag.push('"');
     // Files under assets/ have their content's hash in their name.
-    let caching = if path.starts_with("assets/") { "public, max-age=31536000, immutable" } else { "no-cache" };
+    let caching =
+        if path.starts_with("assets/") { "public, max-age=31536000, immutable" } else { "no-cache" };
     let known = headers.get(header::IF_NONE_MATCH).and_then(|value| value.to_str().ok());
     let cache = [(header::ETAG, etag.clone()), (header::CACHE_CONTROL, caching.to_owned())];
     if known == Some(etag.as_str()) {

@@ -57,7 +57,11 @@ pub(super) fn free_space(config: &Config) -> Check {
     )
     .fact("free", free)
     .fact("path", path.display());
-    if status == CheckStatus::Ok { found.done() } else { found.remedy("Free some space, or move the data directory.").done() }
+    if status == CheckStatus::Ok {
+        found.done()
+    } else {
+        found.remedy("Free some space, or move the data directory.").done()
+    }
 }
 
 pub(super) fn data_directory(config: &Config) -> Check {
@@ -69,14 +73,19 @@ pub(super) fn log_directory(config: &Config) -> Check {
 }
 
 fn directory(id: CheckId, path: &Path, sentence: &str) -> Check {
-    let shown = path.display();
+    let shown = path.display().to_string();
     let there = path.is_dir();
     if !writable(existing(path)) {
-        return Finding::new(id, CheckStatus::Failed, "not_writable", format!("{shown} cannot be written to."))
-            .fact("path", shown)
-            .remedy("Give yourself the permission, or use another directory.")
-            .command(format!("sudo chown -R \"$USER\" '{}'", existing(path).display()))
-            .done();
+        return Finding::new(
+            id,
+            CheckStatus::Failed,
+            "not_writable",
+            format!("{shown} cannot be written to."),
+        )
+        .fact("path", &shown)
+        .remedy("Give yourself the permission, or use another directory.")
+        .command(format!("sudo chown -R \"$USER\" '{}'", existing(path).display()))
+        .done();
     }
     if there && id == CheckId::DataDirectory && !private(path) {
         return Finding::new(
@@ -85,14 +94,16 @@ fn directory(id: CheckId, path: &Path, sentence: &str) -> Check {
             "not_private",
             format!("{shown} belongs to another user, or others can write to it."),
         )
-        .fact("path", shown)
+        .fact("path", &shown)
         .remedy("Take the others' permission away.")
         .command(format!("chmod go-w '{shown}'"))
         .done();
     }
     let finding = if there { "ok" } else { "absent" };
     let end = if there { "" } else { " (made when it is needed)" };
-    Finding::new(id, CheckStatus::Ok, finding, format!("{sentence} {shown}{end}.")).fact("path", shown).done()
+    Finding::new(id, CheckStatus::Ok, finding, format!("{sentence} {shown}{end}."))
+        .fact("path", &shown)
+        .done()
 }
 
 fn private(path: &Path) -> bool {
@@ -103,9 +114,9 @@ fn private(path: &Path) -> bool {
 
 pub(super) fn runtime_directory(config: &Config) -> Check {
     let path = &config.directories.runtime;
-    let shown = path.display();
+    let shown = path.display().to_string();
     let found = |status, finding: &str, message: String| {
-        Finding::new(CheckId::RuntimeDirectory, status, finding, message).fact("path", shown)
+        Finding::new(CheckId::RuntimeDirectory, status, finding, message).fact("path", &shown)
     };
     if path.as_os_str().len() + SOCKET_TAIL > SOCKET_PATH_MAX {
         return found(CheckStatus::Failed, "too_long", format!("{shown} is too long a path for sockets."))
@@ -141,20 +152,21 @@ pub(super) fn runtime_directory(config: &Config) -> Check {
 
 pub(super) fn configuration(config: &Config) -> Check {
     let shown = config.directories.config_file.display();
-    let found =
-        |status, finding: &str, message: String| Finding::new(CheckId::Configuration, status, finding, message);
+    let found = |status, finding: &str, message: String| {
+        Finding::new(CheckId::Configuration, status, finding, message)
+    };
     let Some(first) = config.problems.first() else {
         return if config.directories.config_file.exists() {
-            found(CheckStatus::Ok, "ok", format!("{shown} holds.")).fact("path", shown).done()
+            found(CheckStatus::Ok, "ok", format!("{shown} holds.")).fact("path", &shown).done()
         } else {
             found(CheckStatus::Ok, "none", "There is no configuration file; the defaults hold.".to_owned())
-                .fact("path", shown)
+                .fact("path", &shown)
                 .done()
         };
     };
     let all: Vec<&str> = config.problems.iter().map(|problem| problem.message.as_str()).collect();
     found(CheckStatus::Failed, "invalid", all.join(" "))
-        .fact("path", shown)
+        .fact("path", &shown)
         .fact("count", all.len())
         .fact("problems", all.join("\n"))
         .remedy(first.hint.clone().unwrap_or_else(|| "Mend the values named.".to_owned()))

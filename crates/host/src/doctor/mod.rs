@@ -108,7 +108,9 @@ pub async fn examine(config: &Config, qemu_setting: &str, accel: Option<AccelRep
 
 fn keychain(works: Result<(), String>) -> Check {
     match works {
-        Ok(()) => Finding::new(CheckId::Keychain, CheckStatus::Ok, "ok", "The keychain keeps secrets.").done(),
+        Ok(()) => {
+            Finding::new(CheckId::Keychain, CheckStatus::Ok, "ok", "The keychain keeps secrets.").done()
+        }
         Err(reason) => Finding::new(
             CheckId::Keychain,
             CheckStatus::Warning,
@@ -152,7 +154,10 @@ mod tests {
         let environment = Environment::of([("HOME", root.path())]);
         let config = Config::load_from(&Overrides::default(), environment).unwrap();
         let report = examine(&config, "/nowhere/qemu-system-x86_64", None).await;
-        assert_eq!((report.checks[0].status, report.checks[0].finding.as_str()), (CheckStatus::Failed, "missing"));
+        assert_eq!(
+            (report.checks[0].status, report.checks[0].finding.as_str()),
+            (CheckStatus::Failed, "missing")
+        );
         assert!(report.checks[0].command.is_some());
     }
 }

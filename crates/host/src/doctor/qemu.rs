@@ -17,7 +17,8 @@ pub async fn qemu_version(setting: &str) -> Option<String> {
 }
 
 pub(super) async fn binary(setting: &str) -> Check {
-    let found = |status, finding: &str, message: String| Finding::new(CheckId::Qemu, status, finding, message);
+    let found =
+        |status, finding: &str, message: String| Finding::new(CheckId::Qemu, status, finding, message);
     let probed = match locate(setting) {
         Ok(path) => Capabilities::of(&path).await,
         Err(error) => Err(error),
@@ -106,10 +107,10 @@ pub(super) fn kvm(accel: Option<&AccelReport>) -> Check {
 }
 
 pub(super) fn kvm_group() -> Check {
-    let found = |status, finding: &str, message: &str| Finding::new(CheckId::KvmGroup, status, finding, message);
-    let not_needed = || {
-        found(CheckStatus::Ok, "not_needed", "Membership of the group kvm is not needed here.").done()
-    };
+    let found =
+        |status, finding: &str, message: &str| Finding::new(CheckId::KvmGroup, status, finding, message);
+    let not_needed =
+        || found(CheckStatus::Ok, "not_needed", "Membership of the group kvm is not needed here.").done();
     if !Path::new(KVM).exists() || rustix::fs::access(KVM, Access::READ_OK | Access::WRITE_OK).is_ok() {
         // systemd gives the user at the screen access by an ACL, and root needs no group.
         return if in_group() == Some(true) {
@@ -120,11 +121,13 @@ pub(super) fn kvm_group() -> Check {
     }
     match in_group() {
         Some(true) => not_needed(),
-        Some(false) if listed() => {
-            found(CheckStatus::Warning, "relogin", "You are a member of the group kvm, but this session began before.")
-                .remedy("Log in anew.")
-                .done()
-        }
+        Some(false) if listed() => found(
+            CheckStatus::Warning,
+            "relogin",
+            "You are a member of the group kvm, but this session began before.",
+        )
+        .remedy("Log in anew.")
+        .done(),
         Some(false) => found(CheckStatus::Warning, "not_member", "You are not a member of the group kvm.")
             .remedy("Join the group kvm, then log in anew.")
             .command("sudo usermod -aG kvm \"$USER\"")
