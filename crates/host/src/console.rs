@@ -1,51 +1,25 @@
 //! A machine's console as two streams of messages, whoever the viewer is: a browser's WebSocket, the desktop window, a
 //! terminal. What the messages of a screen mean is `voidvm_console`'s matter; a serial port's are plain bytes.
 
-use bytes::Bytes;
 use futures_util::{SinkExt as _, StreamExt as _};
 use tokio::sync::mpsc;
-use tokio_util::sync::PollSender;
+use tokio_tungstenite::tungstenite::protocol::CloseFrame;
+use voidvm_console::ConsoleEnd;
 use voidvm_console::ticket::ConsoleKind;
 use voidvm_engine::Engine;
 use voidvm_model::{ErrorBody, ErrorCode, VmId};
 
-/// Messages that wait on the way to a viewer. Few: what waits here is old when it arrives.
-const WAITING: usize = 4;
-
-/// One viewer's connection to a console. Dropping either end closes it.
-#[derive(Debug)]
-pub struct ConsoleLine {
-    /// What the viewer is to be given; ends when the console is gone.
-    pub to_viewer: mpsc::Receiver<Bytes>,
-    /// What the viewer says.
-    pub from_viewer: mpsc::Sender<Vec<u8>>,
-}
-
-/// The end of a [`ConsoleLine`] that the console holds.
-#[derive(Debug)]
-pub(crate) struct ConsoleEnd {
-    pub(crate) to_viewer: mpsc::Sender<Bytes>,
-    pub(crate) from_viewer: mpsc::Receiver<Vec<u8>>,
-}
-
-/// Both ends of a new line.
-pub(crate) fn line() -> (ConsoleLine, ConsoleEnd) {
-    let (to_viewer, shown) = mpsc::channel(WAITING);
-    let (said, from_viewer) = mpsc::channel(WAITING);
-    (ConsoleLine { to_viewer: shown, from_viewer: said }, ConsoleEnd { to_viewer, from_viewer })
-}
+pub use voidvm_console::ConsoleLine;
 
 /// Opens a console of a machine of this engine.
 pub(crate) async fn open(engine: &Engine, id: VmId, kind: ConsoleKind) -> Result<ConsoleLine, ErrorBody> {
-    let (line, end) = line();
     match kind {
-        ConsoleKind::Screen => screen(engine, id, end).await?,
-        ConsoleKind::Serial => serial(engine, id, end).await?,
+        ConsoleKind::Screen => screen(engine, id).await,
+        ConsoleKind::Serial => serial(engine, id).await,
     }
-    Ok(line)
 }
 
-async fn screen(engine: &Engine, id: VmId, end: ConsoleEnd) -> Result<(), ErrorBody> {
+async fn screen(engine: &Engine, id: VmId) -> Result<ConsoleLine, ErrorBody> {
     let gone = |error: std::io::Error| {
         ErrorBody::new(ErrorCode::ConsoleUnavailable, format!("The display cannot be opened: {error}."))
     };
@@ -61,37 +35,35 @@ async fn screen(engine: &Engine, id: VmId, end: ConsoleEnd) -> Result<(), ErrorB
             }
         }
     });
-    let ConsoleEnd { to_viewer, mut from_viewer } = end;
-    let incoming = Box::pin(futures_util::stream::poll_fn(move |context| from_viewer.poll_recv(context)));
-    let outgoing = PollSender::new(to_viewer);
-    tokio::spawn(async move {
-        match voidvm_console::drive(display, incoming, outgoing, input).await {
-            Ok(()) => tracing::debug!(vm = %id, "viewer left"),
-            Err(error) => tracing::info!(vm = %id, "console ended: {error}"),
-        }
-    });
-    Ok(())
+    Ok(ConsoleLine::screen(display, input))
 }
 
-async fn serial(engine: &Engine, id: VmId, end: ConsoleEnd) -> Result<(), ErrorBody> {
+async fn serial(engine: &Engine, id: VmId) -> Result<ConsoleLine, ErrorBody> {
     let port = engine.serial(id).await?;
-    let ConsoleEnd { to_viewer, mut from_viewer } = end;
+    let (line, ConsoleEnd { to_viewer, mut from_viewer, ended }) = ConsoleLine::new();
     let (mut output, input) = port.split();
     tokio::spawn(async move {
-        loop {
+        let how = loop {
             tokio::select! {
                 bytes = output.next() => match bytes {
-                    Some(bytes) => if to_viewer.send(bytes).await.is_err() { break },
-                    None => break,
+                    Some(bytes) => if to_viewer.send(bytes).await.is_err() { break Ok(()) },
+                    None => break Err(closed()),
                 },
                 typed = from_viewer.recv() => match typed {
-                    Some(bytes) => if input.write(bytes.into()).await.is_err() { break },
-                    None => break,
+                    Some(bytes) => if input.write(bytes.into()).await.is_err() { break Err(closed()) },
+                    None => break Ok(()),
                 },
             }
-        }
+        };
+        // Nobody may be left who wants to know.
+        let _ = ended.send(how);
     });
-    Ok(())
+    Ok(line)
+}
+
+fn closed() -> ErrorBody {
+    ErrorBody::new(ErrorCode::ConsoleUnavailable, "The serial port was closed.")
+        .with_hint("Open the console again once the machine runs.")
 }
 
 /// Carries a line over a WebSocket to the process that owns the machine.
@@ -100,23 +72,31 @@ where
     S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send + 'static,
 {
     use tokio_tungstenite::tungstenite::Message;
-    let (line, mut end) = line();
+    let (line, ConsoleEnd { to_viewer, mut from_viewer, ended }) = ConsoleLine::new();
     let (mut write, mut read) = socket.split();
     tokio::spawn(async move {
-        loop {
+        let how = loop {
             tokio::select! {
                 message = read.next() => match message {
-                    Some(Ok(Message::Binary(bytes))) => if end.to_viewer.send(bytes).await.is_err() { break },
-                    Some(Ok(Message::Close(_)) | Err(_)) | None => break,
+                    Some(Ok(Message::Binary(bytes))) => if to_viewer.send(bytes).await.is_err() { break Ok(()) },
+                    Some(Ok(Message::Close(close))) => break Err(told(close.as_ref())),
+                    Some(Err(_)) | None => break Err(told(None)),
                     Some(Ok(_)) => {}
                 },
-                said = end.from_viewer.recv() => match said {
-                    Some(bytes) => if write.send(Message::Binary(bytes.into())).await.is_err() { break },
-                    None => break,
+                said = from_viewer.recv() => match said {
+                    Some(bytes) => if write.send(Message::Binary(bytes.into())).await.is_err() { break Err(told(None)) },
+                    None => break Ok(()),
                 },
             }
-        }
+        };
+        let _ = ended.send(how);
         let _ = write.close().await;
     });
     line
+}
+
+/// Why the owner closed a console: it says the code of the error as the reason.
+fn told(close: Option<&CloseFrame>) -> ErrorBody {
+    let code = close.and_then(|close| serde_json::from_value(close.reason.as_str().into()).ok());
+    ErrorBody::new(code.unwrap_or(ErrorCode::ConsoleUnavailable), "The console was closed.")
 }

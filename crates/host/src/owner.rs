@@ -91,6 +91,16 @@ impl OwnerLock {
     }
 }
 
+/// Who owns the data directory now, without asking for ownership; makes nothing.
+#[must_use]
+pub fn holder(directories: &Directories) -> Option<OwnerRecord> {
+    let mut file = File::open(directories.data.join("lock")).ok()?;
+    match flock(&file, FlockOperation::NonBlockingLockShared) {
+        Err(rustix::io::Errno::WOULDBLOCK) => read(&mut file, directories),
+        _ => None,
+    }
+}
+
 /// The record, where it is whole and about this data directory.
 fn read(file: &mut File, directories: &Directories) -> Option<OwnerRecord> {
     let mut text = String::new();
@@ -143,7 +153,9 @@ mod tests {
             }
             other => panic!("{other:?}"),
         }
+        assert_eq!(holder(&mine).unwrap().pid, std::process::id());
         drop(lock);
+        assert_eq!(holder(&mine), None);
         assert!(matches!(OwnerLock::take(&mut mine).unwrap(), Ownership::Owned(_)));
     }
 

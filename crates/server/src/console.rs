@@ -19,6 +19,8 @@ use axum::http::HeaderMap;
 use axum::http::header::ORIGIN;
 use axum::response::Response;
 use axum::routing::any;
+use axum::serve::ListenerExt as _;
+use futures_util::{SinkExt as _, StreamExt as _};
 use tokio::net::TcpListener;
 use tokio::sync::{Mutex, watch};
 use tokio::time::Instant;
@@ -67,32 +69,56 @@ fn sized(upgrade: WebSocketUpgrade) -> WebSocketUpgrade {
         .write_buffer_size(0)
 }
 
+/// The close code of a console that ended by itself; the reason is the code of its error.
+const ENDED: u16 = 4000;
+
 /// Carries messages both ways until one end is gone.
-async fn pump(mut socket: WebSocket, line: ConsoleLine, ended: impl Future<Output = &'static str>) {
-    let ConsoleLine { mut to_viewer, from_viewer } = line;
-    let mut ended = std::pin::pin!(ended);
-    let reason = loop {
-        tokio::select! {
-            reason = &mut ended => break (close_code::AWAY, reason),
-            shown = to_viewer.recv() => match shown {
-                Some(bytes) => if socket.send(Message::Binary(bytes)).await.is_err() { return },
-                None => break (close_code::NORMAL, "the console is closed"),
-            },
-            said = socket.recv() => {
-                let bytes = match said {
-                    Some(Ok(Message::Binary(bytes))) => bytes.to_vec(),
-                    Some(Ok(Message::Text(text))) => text.as_bytes().to_vec(),
-                    Some(Ok(Message::Ping(_) | Message::Pong(_))) => continue,
-                    Some(Ok(Message::Close(_)) | Err(_)) | None => return,
-                };
-                if from_viewer.send(bytes).await.is_err() {
-                    break (close_code::NORMAL, "the console is closed");
-                }
+async fn pump(socket: WebSocket, line: ConsoleLine, ended: impl Future<Output = &'static str>) {
+    let ConsoleLine { mut to_viewer, from_viewer, ended: how } = line;
+    let (mut write, mut read) = socket.split();
+    // Each direction by itself: a viewer that reads slowly is still heard.
+    let hear = async {
+        while let Some(Ok(message)) = read.next().await {
+            let bytes = match message {
+                Message::Binary(bytes) => bytes.to_vec(),
+                Message::Text(text) => text.as_bytes().to_vec(),
+                Message::Ping(_) | Message::Pong(_) => continue,
+                Message::Close(_) => return,
+            };
+            if from_viewer.send(bytes).await.is_err() {
+                // The console has ended, and `show` tells how.
+                return std::future::pending().await;
             }
         }
     };
-    let (code, reason) = reason;
-    let _ = socket.send(Message::Close(Some(CloseFrame { code, reason: reason.into() }))).await;
+    let show = async {
+        while let Some(bytes) = to_viewer.recv().await {
+            if write.send(Message::Binary(bytes)).await.is_err() {
+                return None;
+            }
+        }
+        Some(how.await)
+    };
+    let close = tokio::select! {
+        () = hear => return,
+        reason = ended => CloseFrame { code: close_code::AWAY, reason: reason.into() },
+        shown = show => match shown {
+            None => return,
+            Some(Ok(Ok(()))) => CloseFrame { code: close_code::NORMAL, reason: "".into() },
+            Some(Ok(Err(error))) => CloseFrame { code: ENDED, reason: code_name(error.code).into() },
+            Some(Err(_)) => CloseFrame { code: ENDED, reason: code_name(ErrorCode::ConsoleUnavailable).into() },
+        },
+    };
+    // The viewer may be gone already.
+    let _ = write.send(Message::Close(Some(close))).await;
+}
+
+/// The wire form of a code.
+fn code_name(code: ErrorCode) -> String {
+    serde_json::to_value(code)
+        .ok()
+        .and_then(|value| value.as_str().map(ToOwned::to_owned))
+        .unwrap_or_default()
 }
 
 /// Pages of the desktop window.
@@ -155,6 +181,10 @@ impl ConsoleListener {
     async fn listen(&self, until: Instant) -> std::io::Result<Open> {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
         let address = listener.local_addr()?;
+        // A key is a small message that must not wait for the next one.
+        let listener = listener.tap_io(|stream| {
+            let _ = stream.set_nodelay(true);
+        });
         let (expected, mut deadline) = watch::channel(until);
         let viewers = watch::Sender::new(0_usize);
         let window = Window { access: self.0.access.clone(), viewers: viewers.clone() };

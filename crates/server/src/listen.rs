@@ -160,12 +160,7 @@ impl LocalApi {
     /// [`ErrorCode::InvalidInput`] when the address is not a loopback one, [`ErrorCode::PortInUse`] when somebody else listens
     /// there.
     pub async fn start(host: &Host, address: SocketAddr) -> Result<Self, ErrorBody> {
-        if !address.ip().is_loopback() {
-            return Err(ErrorBody::invalid("listen", format!("{} is not a loopback address.", address.ip()))
-                .with_hint(
-                    "The API has no TLS and is for this computer alone. From another one use: ssh -L 7770:127.0.0.1:7770",
-                ));
-        }
+        Self::check(address)?;
         let listener = TcpListener::bind(address).await.map_err(|error| match error.kind() {
             io::ErrorKind::AddrInUse => {
                 ErrorBody::new(ErrorCode::PortInUse, format!("Something else listens on {address}."))
@@ -193,6 +188,19 @@ impl LocalApi {
         host.set_local_api(Some(api.url()));
         tracing::info!(%address, "the local API listens");
         Ok(api)
+    }
+
+    /// Refuses addresses that others could reach.
+    ///
+    /// # Errors
+    /// [`ErrorCode::InvalidInput`].
+    pub fn check(address: SocketAddr) -> Result<(), ErrorBody> {
+        if address.ip().is_loopback() {
+            return Ok(());
+        }
+        let hint = "The API has no TLS and is for this computer alone. From another one use: ssh -L 7770:127.0.0.1:7770";
+        Err(ErrorBody::invalid("listen", format!("{} is not a loopback address.", address.ip()))
+            .with_hint(hint))
     }
 
     /// `http://127.0.0.1:7770`.

@@ -7,14 +7,22 @@
 mod files;
 mod qemu;
 
-use std::collections::BTreeMap;
+pub use qemu::qemu_version;
 
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use voidvm_model::Origin;
 use voidvm_model::system::{AccelReport, Check, CheckId, CheckStatus, DoctorReport};
 
 use crate::config::Config;
+use crate::handlers::read_reply;
+use crate::owner::holder;
+use crate::remote::RemoteClient;
 use crate::token::keychain_works;
 
-pub use qemu::qemu_version;
+/// How long the owner may take to make the checks.
+const PATIENCE: Duration = Duration::from_secs(15);
 
 /// Every finding there is, in the order of the checks.
 pub const FINDINGS: &[(CheckId, &[&str])] = &[
@@ -82,6 +90,23 @@ pub fn cheap(config: &Config) -> Vec<Check> {
         files::demo_guest(config),
         files::user(),
     ]
+}
+
+/// Makes every check, wherever the engine is: asks the process that owns the data directory, or looks itself when there is
+/// none or it does not answer. Needs no store, so that it works where the engine cannot open.
+pub async fn of_anybody(config: Config) -> DoctorReport {
+    if let Some(record) = holder(&config.directories) {
+        let owner = RemoteClient::new(record.runtime_dir.join("voidvm.sock"));
+        let asked = owner.call("system.doctor", &serde_json::Value::Null, Origin::Cli);
+        if let Ok(Ok(reply)) = tokio::time::timeout(PATIENCE, asked).await
+            && let Ok(report) = read_reply(reply)
+        {
+            return report;
+        }
+    }
+    let setting = config.layers.settings().qemu_binary;
+    let accel = qemu::accel(&config, &setting).await;
+    examine(&config, &setting, accel).await
 }
 
 /// Makes every check. `accel` is the engine's probe where there is an engine; without, what can be told from the device.

@@ -5,15 +5,30 @@ use std::path::Path;
 use rustix::fs::Access;
 use voidvm_model::system::{AccelReport, Check, CheckId, CheckStatus};
 use voidvm_qemu::firmware;
-use voidvm_qemu::probe::{BINARY, Capabilities, ProbeError, locate, locate_qemu_img};
+use voidvm_qemu::probe::{self, BINARY, Capabilities, ProbeError, locate, locate_qemu_img};
 
 use super::Finding;
+use crate::config::Config;
 
 const KVM: &str = "/dev/kvm";
 
 /// The version of the QEMU that would run, where there is one that can.
 pub async fn qemu_version(setting: &str) -> Option<String> {
     Some(Capabilities::of(&locate(setting).ok()?).await.ok()?.version.to_string())
+}
+
+/// Whether guests run under KVM, where there is a QEMU to try it with. The answer is remembered where the engine remembers it,
+/// once that place exists.
+pub(super) async fn accel(config: &Config, setting: &str) -> Option<AccelReport> {
+    let capabilities = Capabilities::of(&locate(setting).ok()?).await.ok()?;
+    let state = &config.directories.state;
+    if state.is_dir() {
+        return Some(probe::accel(&capabilities, &state.join("accel.json")).await);
+    }
+    let scratch = std::env::temp_dir().join(format!("voidvm-accel-{}.json", std::process::id()));
+    let report = probe::accel(&capabilities, &scratch).await;
+    let _ = std::fs::remove_file(&scratch);
+    Some(report)
 }
 
 pub(super) async fn binary(setting: &str) -> Check {
