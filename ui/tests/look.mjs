@@ -22,16 +22,76 @@ const LOOKS = [
 const PAGES = [
   { name: 'overview', path: '/' },
   { name: 'machines', path: '/machines' },
-  { name: 'table', path: '/machines', prepare: (page) => page.keyboard.press('v') },
+  { name: 'table', path: '/machines', at: [40], prepare: (page) => page.keyboard.press('v') },
   {
     name: 'palette',
     path: '/machines',
+    at: [40],
     prepare: async (page) => {
       await page.keyboard.press('Control+k');
-      await page.keyboard.type('we');
+      await page.getByRole('combobox').fill('w');
     },
   },
-  { name: 'shortcuts', path: '/', prepare: (page) => page.keyboard.press('?') },
+  {
+    name: 'shortcuts',
+    path: '/',
+    at: [40],
+    prepare: async (page) => {
+      await page.keyboard.press('?');
+      await page.getByRole('dialog').waitFor();
+    },
+  },
+  {
+    name: 'menu',
+    path: '/machines',
+    at: [3],
+    prepare: async (page) => {
+      await page.locator('[data-vm]').first().focus();
+      await page.locator('[data-vm] [aria-haspopup=menu]').first().click();
+    },
+  },
+  {
+    name: 'selected',
+    path: '/machines',
+    at: [40],
+    prepare: async (page) => {
+      await page.locator('[data-vm]').first().focus();
+      for (const key of ['Space', 'ArrowRight', 'Space', 'ArrowDown', 'Space'])
+        await page.keyboard.press(key);
+    },
+  },
+  {
+    name: 'delete',
+    path: '/machines?state=stopped',
+    at: [3],
+    prepare: async (page) => {
+      await page.locator('[data-vm]').first().focus();
+      await page.locator('[data-vm] [aria-haspopup=menu]').first().click();
+      await page.getByRole('menuitem').last().click();
+      await page.getByRole('dialog').waitFor();
+    },
+  },
+  {
+    name: 'busy',
+    path: '/machines',
+    at: [40],
+    fresh: true,
+    prepare: async (page) => {
+      await page.locator('[data-vm]').first().focus();
+      await page.keyboard.press('Control+a');
+      await page.keyboard.press('s');
+      await page.locator('.drawer').waitFor();
+    },
+  },
+  {
+    name: 'failed',
+    path: '/machines',
+    at: [3],
+    fail: { 'vm.list': 'database_failed', 'system.stats': 'internal' },
+    prepare: (page) => page.locator('.error-state summary').first().click(),
+  },
+  { name: 'sign-in', path: '/', at: [3], token: 'letmein' },
+  { name: 'not-found', path: '/nowhere', at: [3] },
 ];
 
 const browser = await chromium.launch({
@@ -51,12 +111,14 @@ for (const machines of [0, 3, 40]) {
         colorScheme: theme,
         hasTouch: size === 'narrow',
       });
-      for (const { name, path, prepare } of PAGES) {
+      for (const { name, path, at, fail, token, fresh, prepare } of PAGES) {
         if (only.length > 0 && !only.includes(name)) continue;
-        if (machines !== 40 && ['palette', 'shortcuts', 'table'].includes(name)) continue;
+        if (at && !at.includes(machines)) continue;
         const page = await context.newPage();
+        page.setDefaultTimeout(5_000);
         const label = `${name}-${machines}-${theme}-${language}-${size}`;
         page.on('console', (message) => {
+          if (fail || token) return; // the browser itself tells of every failed request
           if (message.type() === 'error' || message.type() === 'warning') {
             problems += 1;
             console.log(`${label}: ${message.text()}`);
@@ -67,13 +129,14 @@ for (const machines of [0, 3, 40]) {
           console.log(`${label}: ${cause.message}`);
         });
         await page.addInitScript(axe);
-        await page.goto(fixture.url + path);
-        await page.locator('#page-title').waitFor();
+        await page.addInitScript(() => {
+          localStorage.removeItem('voidvm.machines.layout');
+        });
+        const own =
+          fail || token || fresh ? await startFixture({ machines, theme, language, fail, token }) : undefined;
+        await page.goto((own ?? fixture).url + path);
+        await page.locator('h1').waitFor();
         await page.waitForLoadState('networkidle');
-        if (name !== 'table')
-          await page.evaluate(() => {
-            localStorage.removeItem('voidvm.machines.layout');
-          });
         await prepare?.(page);
         await page.waitForTimeout(350);
         await page.screenshot({ path: join(out, `${label}.png`) });
@@ -91,6 +154,7 @@ for (const machines of [0, 3, 40]) {
           );
         }
         await page.close();
+        await own?.close();
       }
       await context.close();
     }

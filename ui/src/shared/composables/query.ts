@@ -6,7 +6,7 @@
  *
  * A newer question makes the answer of an older one void, so answers never arrive out of order.
  */
-import { computed, onScopeDispose, shallowRef, type ComputedRef, type ShallowRef } from 'vue';
+import { computed, getCurrentScope, onScopeDispose, shallowRef, type ComputedRef, type ShallowRef } from 'vue';
 import type { ApiError } from '@/api/client';
 import { toApiError } from '@/api/client';
 
@@ -39,8 +39,11 @@ export function useQuery<T>(ask: () => Promise<T>): Query<T> {
     asking.value = false;
   }
 
-  onScopeDispose(() => {
-    generation += 1;
-  });
+  // Outside of a component there is nothing to end with.
+  if (getCurrentScope()) {
+    onScopeDispose(() => {
+      generation += 1;
+    });
+  }
   return { data, error, loading: computed(() => asking.value && data.value === undefined), run };
 }

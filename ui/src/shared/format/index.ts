@@ -32,7 +32,7 @@ function number(value: number, digits: number): string {
 export function formatBytes(bytes: number): string {
   let value = bytes;
   let unit = 0;
-  while (Math.abs(value) >= 1024 && unit < UNITS.length - 1) {
+  while (Math.abs(value) >= 1023.5 && unit < UNITS.length - 1) {
     value /= 1024;
     unit += 1;
   }
