@@ -54,6 +54,18 @@ export const routes: RouteRecordRaw[] = [
     component: () => import('@/views/ActivityView.vue'),
     meta: { nav: { label: 'activity', icon: 'clock-history', place: 'main' } },
   },
+  {
+    path: '/settings',
+    name: 'settings',
+    component: () => import('@/views/SettingsView.vue'),
+    meta: { nav: { label: 'settings', icon: 'gear', place: 'foot' } },
+  },
+  {
+    path: '/doctor',
+    name: 'doctor',
+    component: () => import('@/views/DoctorView.vue'),
+    meta: { nav: { label: 'doctor', icon: 'heart-pulse', place: 'foot' } },
+  },
   { path: '/:rest(.*)*', name: 'not-found', component: () => import('@/views/NotFoundView.vue') },
 ];
 

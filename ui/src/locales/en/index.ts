@@ -1,6 +1,7 @@
 import common from './common';
 import console from './console';
 import create from './create';
+import doctor from './doctor';
 import errors from './errors';
 import forwards from './forwards';
 import hardware from './hardware';
@@ -9,7 +10,9 @@ import machines from './machines';
 import operations from './operations';
 import overview from './overview';
 import palette from './palette';
+import settings from './settings';
 import shell from './shell';
+import updates from './updates';
 import vm from './vm';
 
 export default {
@@ -26,4 +29,7 @@ export default {
   create,
   operations,
   machine,
+  doctor,
+  updates,
+  settings,
 };

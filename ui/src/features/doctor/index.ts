@@ -1,0 +1,2 @@
+/** What could be wrong with this host, and how to mend it. */
+export { default as DoctorReport } from './DoctorReport.vue';

@@ -1,0 +1,2 @@
+/** What a person can set. */
+export { default as SettingsPage } from './SettingsPage.vue';

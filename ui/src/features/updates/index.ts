@@ -1,0 +1,2 @@
+/** Updates of the app itself. */
+export { default as UpdatePanel } from './UpdatePanel.vue';
