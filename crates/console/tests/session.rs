@@ -75,7 +75,7 @@ async fn the_newest_state_wins() {
     }
     // The bell follows the updates on the same connection, so a request after it would be seen; there is none.
     display.stream.write_all(&[2]).await.unwrap();
-    assert!(viewer.pipe.from_machine.try_recv().is_err());
+    assert!(viewer.line.to_viewer.try_recv().is_err());
 
     viewer.say(&ViewerMessage::Drawn).await;
     let mut canvas = Canvas { width: 64, height: 64, pixels: vec![0; 64 * 64] };
@@ -116,10 +116,10 @@ async fn input_comes_in_order_and_held_keys_are_let_go() {
         InputEvent::Wheel { direction: WheelDirection::Up },
     ];
     assert_eq!(seen, wanted);
-    let Viewer { pipe, mut input } = viewer;
-    drop((pipe.from_machine, pipe.to_machine));
+    let Viewer { line, mut input } = viewer;
+    drop((line.to_viewer, line.from_viewer));
     assert_eq!(within(input.recv()).await.unwrap(), [key("ctrl", false), left(false)]);
-    assert!(within(pipe.ended).await.unwrap().is_ok());
+    assert!(within(line.ended).await.unwrap().is_ok());
 }
 
 #[tokio::test]

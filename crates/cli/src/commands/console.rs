@@ -30,13 +30,15 @@ pub(crate) async fn attach(vm: &str, client: &Client, format: Format) -> Result<
     }
     let _raw = if interactive { Some(Raw::begin()?) } else { None };
     let mut typed = keyboard();
-    let mut from_viewer = Some(from_viewer);
+    // The line stays open after the end of input: dropping its sender would close it.
+    let mut ended = false;
     let mut output = std::io::stdout();
     loop {
         let quiet = async {
-            match from_viewer {
-                Some(_) => std::future::pending().await,
-                None => tokio::time::sleep(QUIET).await,
+            if ended {
+                tokio::time::sleep(QUIET).await;
+            } else {
+                std::future::pending::<()>().await;
             }
         };
         tokio::select! {
@@ -48,20 +50,18 @@ pub(crate) async fn attach(vm: &str, client: &Client, format: Format) -> Result<
                 }
                 None => break,
             },
-            keys = typed.recv(), if from_viewer.is_some() => {
-                let leaving = keys.as_ref().and_then(|keys| keys.iter().position(|key| *key == LEAVE && interactive));
-                match (keys, &from_viewer) {
-                    (Some(mut keys), Some(line)) => {
-                        keys.truncate(leaving.unwrap_or(keys.len()));
-                        let gone = !keys.is_empty() && line.send(keys).await.is_err();
-                        if gone || leaving.is_some() {
-                            break;
-                        }
+            keys = typed.recv(), if !ended => match keys {
+                Some(mut keys) => {
+                    let leaving = keys.iter().position(|key| *key == LEAVE && interactive);
+                    keys.truncate(leaving.unwrap_or(keys.len()));
+                    let gone = !keys.is_empty() && from_viewer.send(keys).await.is_err();
+                    if gone || leaving.is_some() {
+                        break;
                     }
-                    _ if interactive => break,
-                    _ => from_viewer = None,
                 }
-            }
+                None if interactive => break,
+                None => ended = true,
+            },
             () = quiet => break,
         }
     }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::UnixStream;
 use tokio::sync::mpsc;
-use voidvm_console::ConsolePipe;
+use voidvm_console::ConsoleLine;
 use voidvm_model::ErrorBody;
 use voidvm_model::input::{InputEvent, ViewerMessage};
 
@@ -121,7 +121,7 @@ pub(crate) fn cursor(hot: (u16, u16), width: u16, height: u16, colour: u32) -> V
 
 /// A viewer with its connection.
 pub(crate) struct Viewer {
-    pub(crate) pipe: ConsolePipe,
+    pub(crate) line: ConsoleLine,
     pub(crate) input: mpsc::Receiver<Vec<InputEvent>>,
 }
 
@@ -130,11 +130,11 @@ impl Viewer {
     pub(crate) fn open() -> (Self, UnixStream) {
         let (ours, theirs) = UnixStream::pair().unwrap();
         let (events, input) = mpsc::channel(1);
-        (Self { pipe: ConsolePipe::screen(ours, events), input }, theirs)
+        (Self { line: ConsoleLine::screen(ours, events), input }, theirs)
     }
 
     pub(crate) async fn next(&mut self) -> Vec<u32> {
-        let message = within(self.pipe.from_machine.recv()).await.expect("a message");
+        let message = within(self.line.to_viewer.recv()).await.expect("a message");
         message.as_chunks::<4>().0.iter().map(|word| u32::from_le_bytes(*word)).collect()
     }
 
@@ -143,12 +143,12 @@ impl Viewer {
     }
 
     pub(crate) async fn say_text(&self, text: impl Into<String>) {
-        within(self.pipe.to_machine.send(text.into().into_bytes())).await.unwrap();
+        within(self.line.from_viewer.send(text.into().into_bytes())).await.unwrap();
     }
 
     /// Waits for it to end by itself.
     pub(crate) async fn ended(&mut self) -> ErrorBody {
-        within(&mut self.pipe.ended).await.unwrap().unwrap_err()
+        within(&mut self.line.ended).await.unwrap().unwrap_err()
     }
 }
 

@@ -14,18 +14,18 @@ use crate::drive::drive;
 
 /// The end where the viewer is. Dropping it ends the console.
 #[derive(Debug)]
-pub struct ConsolePipe {
-    /// Messages for the viewer: [`crate::wire`] for a screen, the bytes themselves for a serial port.
-    pub from_machine: mpsc::Receiver<Bytes>,
-    /// Messages of the viewer: [`voidvm_model::input::ViewerMessage`] as JSON for a screen, the bytes themselves for a serial port.
-    pub to_machine: mpsc::Sender<Vec<u8>>,
-    /// How it ended, once `from_machine` has: `Ok` when the viewer left.
+pub struct ConsoleLine {
+    /// What the viewer is to be given: [`crate::wire`] of a screen, the bytes themselves of a serial port. Ends with the console.
+    pub to_viewer: mpsc::Receiver<Bytes>,
+    /// What the viewer says: [`voidvm_model::input::ViewerMessage`] as JSON to a screen, the bytes themselves to a serial port.
+    pub from_viewer: mpsc::Sender<Vec<u8>>,
+    /// How it ended, once `to_viewer` has: `Ok` when the viewer left.
     pub ended: oneshot::Receiver<Result<(), ErrorBody>>,
 }
 
-/// The end where the machine is.
+/// The end where the console is.
 #[derive(Debug)]
-pub struct MachineEnd {
+pub struct ConsoleEnd {
     /// Messages for the viewer.
     pub to_viewer: mpsc::Sender<Bytes>,
     /// Messages of the viewer; ends when it leaves.
@@ -34,27 +34,28 @@ pub struct MachineEnd {
     pub ended: oneshot::Sender<Result<(), ErrorBody>>,
 }
 
-impl ConsolePipe {
-    /// A pipe and its other end.
+impl ConsoleLine {
+    /// A line and its other end.
     #[must_use]
-    pub fn new() -> (Self, MachineEnd) {
-        let (to_viewer, from_machine) = mpsc::channel(1);
-        let (to_machine, from_viewer) = mpsc::channel(1);
+    pub fn new() -> (Self, ConsoleEnd) {
+        let (for_viewer, to_viewer) = mpsc::channel(1);
+        let (from_viewer, of_viewer) = mpsc::channel(1);
         let (end, ended) = oneshot::channel();
-        (Self { from_machine, to_machine, ended }, MachineEnd { to_viewer, from_viewer, ended: end })
+        let line = Self { to_viewer, from_viewer, ended };
+        (line, ConsoleEnd { to_viewer: for_viewer, from_viewer: of_viewer, ended: end })
     }
 
     /// The screen behind `display`, a new connection to QEMU; what the person does goes to `input`, in order. Needs a Tokio
     /// runtime: a task of its own runs it until one side leaves.
     #[must_use]
     pub fn screen(display: UnixStream, input: mpsc::Sender<Vec<InputEvent>>) -> Self {
-        let (pipe, MachineEnd { to_viewer, mut from_viewer, ended }) = Self::new();
+        let (line, ConsoleEnd { to_viewer, mut from_viewer, ended }) = Self::new();
         tokio::spawn(async move {
             let incoming = stream::poll_fn(move |context| from_viewer.poll_recv(context));
             let outcome = drive(display, incoming, PollSender::new(to_viewer), input).await;
             // Nobody may be left who wants to know.
             let _ = ended.send(outcome.map_err(|error| error.body()));
         });
-        pipe
+        line
     }
 }
