@@ -138,7 +138,9 @@ pub struct QmpEvent {
 }
 
 impl QmpEvent {
-    fn new(name: String, data: Value, (seconds, micros): (i64, i32)) -> Self {
+    /// An event as it came off the wire; total: a form `qapi` does not know is kept untyped.
+    #[must_use]
+    pub fn new(name: String, data: Value, (seconds, micros): (i64, i32)) -> Self {
         let mut whole = serde_json::json!({
             "event": name, "timestamp": {"seconds": seconds, "microseconds": micros},
         });
