@@ -1,1 +1,45 @@
-//! tests
+//! What the black-box tests share: media to make machines of, and requests.
+//!
+//! These tests know the product by its programs, its REST interface and its files, never by its crates' insides.
+#![expect(clippy::expect_used, reason = "for tests: a failure panics with what was seen")]
+
+use std::path::{Path, PathBuf};
+
+use serde_json::{Value, json};
+
+/// An ISO 9660 file system without files: enough to be taken for an installation medium.
+///
+/// # Panics
+/// When it cannot be written.
+#[must_use]
+pub fn make_iso(dir: &Path) -> PathBuf {
+    const SECTOR: usize = 2048;
+    const SECTORS: u32 = 24;
+    let mut bytes = vec![0_u8; SECTOR * SECTORS as usize];
+    let volume = &mut bytes[16 * SECTOR..17 * SECTOR];
+    volume[0] = 1;
+    volume[1..6].copy_from_slice(b"CD001");
+    volume[6] = 1;
+    volume[40..72].fill(b' ');
+    volume[40..47].copy_from_slice(b"TESTISO");
+    volume[80..84].copy_from_slice(&SECTORS.to_le_bytes());
+    volume[84..88].copy_from_slice(&SECTORS.to_be_bytes());
+    volume[128..130].copy_from_slice(&2048_u16.to_le_bytes());
+    volume[130..132].copy_from_slice(&2048_u16.to_be_bytes());
+    let end = &mut bytes[17 * SECTOR..18 * SECTOR];
+    end[0] = 255;
+    end[1..6].copy_from_slice(b"CD001");
+    end[6] = 1;
+    let path = dir.join("medium.iso");
+    std::fs::write(&path, bytes).expect("the ISO");
+    path
+}
+
+/// A request for a machine that boots from `iso` and has a small disk of its own.
+#[must_use]
+pub fn create_request(name: &str, iso: &Path) -> Value {
+    json!({
+        "name": name, "memory": 64, "cpus": 1, "accel": "tcg",
+        "source": {"kind": "iso", "path": iso, "diskSize": 1 << 20},
+    })
+}

@@ -21,6 +21,7 @@ pub struct Home {
     // Dropped first: it ends the processes before the directory goes.
     fake: Option<FakeQemu>,
     variables: Vec<(String, String)>,
+    data_home: PathBuf,
     dir: tempfile::TempDir,
 }
 
@@ -60,7 +61,8 @@ impl Home {
     #[must_use]
     pub fn new() -> Self {
         let dir = tempfile::Builder::new().prefix("vv").tempdir().expect("a temporary directory");
-        let home = Self { fake: None, variables: Vec::new(), dir };
+        let data_home = dir.path().join("d");
+        let home = Self { fake: None, variables: Vec::new(), data_home, dir };
         for (_, path) in home.directories() {
             std::fs::create_dir_all(&path).expect("a directory");
             let mode = std::os::unix::fs::PermissionsExt::from_mode(0o700);
@@ -88,7 +90,12 @@ impl Home {
     /// Where voidVM keeps its data.
     #[must_use]
     pub fn data(&self) -> PathBuf {
-        self.path().join("d/voidvm")
+        self.data_home.join("voidvm")
+    }
+
+    /// Keeps the data on another disk from now on.
+    pub fn set_data_home(&mut self, path: &Path) {
+        path.clone_into(&mut self.data_home);
     }
 
     /// The fake QEMU.
@@ -108,7 +115,7 @@ impl Home {
 
     fn directories(&self) -> [(&'static str, PathBuf); 5] {
         [
-            ("XDG_DATA_HOME", self.path().join("d")),
+            ("XDG_DATA_HOME", self.data_home.clone()),
             ("XDG_CONFIG_HOME", self.path().join("c")),
             ("XDG_STATE_HOME", self.path().join("s")),
             ("XDG_CACHE_HOME", self.path().join("k")),
@@ -145,7 +152,6 @@ impl Home {
     ///
     /// # Panics
     /// When it fails, or prints something else.
-    #[must_use]
     pub fn json(&self, args: &[&str]) -> Value {
         let run = self.run(std::iter::once("--json").chain(args.iter().copied()));
         assert_eq!(run.code, Some(0), "{args:?}: {run:?}");
@@ -156,7 +162,6 @@ impl Home {
     ///
     /// # Panics
     /// When it succeeds, prints something on stdout, or ends with an exit code that is not its error's.
-    #[must_use]
     pub fn error(&self, args: &[&str]) -> ErrorBody {
         let run = self.run(std::iter::once("--json").chain(args.iter().copied()));
         let error: ErrorBody =

@@ -9,6 +9,7 @@ pub mod client;
 pub mod clock;
 pub mod disk;
 pub mod fake;
+pub mod guest;
 pub mod home;
 pub mod plan;
 pub mod program;
