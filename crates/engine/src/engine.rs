@@ -72,11 +72,12 @@ impl Engine {
         });
     }
 
-    /// Waits until every machine that may have had a process was adopted, found gone, or found mute.
+    /// Waits until every machine that may have had a process was adopted, found gone, or found mute, and that is written down.
     pub async fn ready(&self) {
         for machine in self.0.shared.fleet.all() {
             machine.settled().await;
         }
+        self.0.shared.ledger.flush().await;
     }
 
     /// Other preferences, from now on.

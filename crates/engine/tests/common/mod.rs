@@ -1,0 +1,167 @@
+//! An engine in a directory of its own, on the fake QEMU, with machines made beforehand.
+#![allow(dead_code, reason = "each test program uses a part of it")]
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use voidvm_engine::{Engine, EngineConfig, Timing};
+use voidvm_model::contract::VmStopRequest;
+use voidvm_model::spec::{Accel, Firmware, MachineType, NetworkBackend, Nic, PortForward, SPEC_VERSION};
+use voidvm_model::{
+    ErrorBody, ErrorCode, MachineSpec, MiB, Operation, OperationStatus, Origin, VmId, VmState, VmView,
+};
+use voidvm_store::{Store, VmRow};
+use voidvm_testkit::{FakeQemu, Plan, wait_until_async};
+
+/// Long enough for a busy machine; a test that works never waits for it.
+pub const SOON: Duration = Duration::from_secs(20);
+
+pub struct Rig {
+    pub engine: Engine,
+    pub store: Store,
+    pub config: EngineConfig,
+    pub fake: FakeQemu,
+    pub dir: tempfile::TempDir,
+}
+
+pub fn spec() -> MachineSpec {
+    MachineSpec {
+        version: SPEC_VERSION,
+        machine: MachineType::Q35,
+        cpus: 1,
+        memory: MiB(64),
+        firmware: Firmware::Bios,
+        accel: Accel::Tcg,
+        disks: Vec::new(),
+        cdroms: Vec::new(),
+        nics: Vec::new(),
+        boot_from_cdrom: false,
+    }
+}
+
+/// A machine with a port forward.
+pub fn forwarding(port: u16) -> MachineSpec {
+    let network = NetworkBackend::User { forwards: vec![PortForward::tcp(port, 80)] };
+    let mac = "52:54:00:00:00:01".to_owned().try_into().unwrap();
+    MachineSpec { nics: vec![Nic { id: "nic0".parse().unwrap(), mac, network }], ..spec() }
+}
+
+pub fn row(name: &str, spec: MachineSpec) -> VmRow {
+    let now = Timestamp::now();
+    VmRow {
+        id: VmId::new(),
+        name: name.to_owned(),
+        description: String::new(),
+        os_type: None,
+        spec,
+        state: VmState::Stopped,
+        state_since: now,
+        attention: None,
+        created_at: now,
+        updated_at: now,
+    }
+}
+
+/// Deadlines short enough for tests, long enough for a loaded computer.
+pub fn timing() -> Timing {
+    Timing {
+        greeting: Duration::from_secs(15),
+        adoption: Duration::from_secs(2),
+        heartbeat: Duration::from_millis(150),
+        mute_after: Duration::from_millis(1000),
+        force_step: Duration::from_millis(700),
+        sample_watched: Duration::from_millis(100),
+        sample_idle: Duration::from_millis(500),
+    }
+}
+
+impl Rig {
+    /// An engine whose store holds these machines.
+    pub async fn new(plan: &Plan, rows: &[VmRow]) -> Self {
+        Self::with(plan, rows, |_| ()).await
+    }
+
+    pub async fn with(plan: &Plan, rows: &[VmRow], change: impl FnOnce(&mut EngineConfig)) -> Self {
+        let dir = tempfile::Builder::new().prefix("vv-").tempdir().unwrap();
+        let fake = FakeQemu::install_with(&dir.path().join("bin"), plan);
+        let at = |name: &str| -> PathBuf { dir.path().join(name) };
+        std::fs::create_dir_all(at("data")).unwrap();
+        let mut config = EngineConfig::new(at("data"), at("run"), at("state"));
+        config.timing = timing();
+        config.preferences.qemu_binary = Some(fake.binary());
+        config.preferences.stop_timeout = Duration::from_secs(30);
+        change(&mut config);
+        let store = Store::open(&config.data_dir).await.unwrap();
+        for row in rows {
+            store.vms().insert(row).await.unwrap();
+        }
+        let engine = Engine::open(config.clone(), store.clone()).await.unwrap();
+        Self { engine, store, config, fake, dir }
+    }
+
+    /// The app is gone without a word, and started again. (Its tasks stop as its runtime does.)
+    pub async fn reopen(self) -> Self {
+        let Self { engine, store, config, fake, dir } = self;
+        engine.shutdown().await;
+        drop(engine);
+        store.close().await;
+        let store = Store::open(&config.data_dir).await.unwrap();
+        let engine = Engine::open(config.clone(), store.clone()).await.unwrap();
+        Self { engine, store, config, fake, dir }
+    }
+
+    pub fn state(&self, id: VmId) -> VmState {
+        self.engine.get(id).unwrap().state
+    }
+
+    /// Waits for a state.
+    pub async fn until(&self, id: VmId, state: VmState) -> VmView {
+        let mut watch = self.engine.watch(id).unwrap();
+        let view = tokio::time::timeout(SOON, watch.wait_for(|view| view.state == state)).await;
+        match view {
+            Ok(view) => VmView::clone(&view.unwrap()),
+            Err(_) => panic!("waited for {state}, it is {:?}", self.engine.get(id)),
+        }
+    }
+
+    /// Waits for the end of an operation.
+    pub async fn end(&self, operation: &Operation) -> Operation {
+        let ended = self.engine.operation_wait(operation.id, SOON).await.unwrap();
+        assert!(ended.status.is_final(), "{ended:?}");
+        ended
+    }
+
+    pub async fn succeeded(&self, operation: Result<Operation, ErrorBody>) -> Operation {
+        let ended = self.end(&operation.unwrap()).await;
+        assert_eq!(ended.status, OperationStatus::Succeeded, "{ended:?}");
+        ended
+    }
+
+    /// Waits for a failure; its code.
+    pub async fn failed(&self, operation: Result<Operation, ErrorBody>) -> (ErrorCode, Operation) {
+        let ended = self.end(&operation.unwrap()).await;
+        assert_eq!(ended.status, OperationStatus::Failed, "{ended:?}");
+        (ended.error.as_ref().unwrap().code, ended)
+    }
+
+    pub async fn start(&self, id: VmId) -> Operation {
+        self.succeeded(self.engine.start(id, Origin::Cli).await).await
+    }
+
+    pub async fn force_off(&self, id: VmId) -> Operation {
+        self.succeeded(self.engine.stop(stop(id, true), Origin::Cli).await).await
+    }
+
+    /// The fake's processes are gone.
+    pub async fn no_processes(&self) {
+        wait_until_async(SOON, "the end of every process", async || {
+            self.fake.processes().is_empty().then_some(())
+        })
+        .await;
+    }
+}
+
+pub const fn stop(id: VmId, force: bool) -> VmStopRequest {
+    VmStopRequest { id, force, timeout_seconds: None }
+}
