@@ -9,11 +9,11 @@ export { needsAttention, useMachines } from './machines';
 export { isFinal, useOperations } from './operations';
 export { useSettings } from './settings';
 
-/** Fills the stores and keeps them: called once, by the app. */
-export function followEngine(): void {
+/** Fills the stores and keeps them, until the function it answers is called. */
+export function followEngine(): () => void {
   const stores = [useMachines(), useOperations(), useSettings()];
   const loadAll = () => stores.forEach((store) => void store.load());
-  events.listen({
+  const stopListening = events.listen({
     event: (event) => {
       for (const store of stores) store.apply(event);
     },
@@ -21,4 +21,8 @@ export function followEngine(): void {
   });
   events.start();
   loadAll();
+  return () => {
+    stopListening();
+    events.stop();
+  };
 }

@@ -7,6 +7,8 @@ import { call, type VmId } from '@/api/client';
 
 /** Milliseconds between two pictures of the same live machine. */
 const PERIOD = 4_000;
+/** What is scrolled past in less than this, in milliseconds, is not asked for. */
+const SETTLED = 120;
 const AT_ONCE = 2;
 /** Pictures kept for machines out of sight. */
 const KEPT = 200;
@@ -63,28 +65,30 @@ function want(id: VmId): void {
   next();
 }
 
+function unwant(id: VmId): void {
+  const at = waiting.indexOf(id);
+  if (at >= 0) waiting.splice(at, 1);
+}
+
 /** Keeps a machine's picture fresh while `visible`: again and again while `live`, once otherwise. */
 export function usePicture(id: () => VmId, visible: () => boolean, live: () => boolean): void {
-  let timer: ReturnType<typeof setInterval> | undefined;
+  let timer: ReturnType<typeof setTimeout> | undefined;
   watch(
     [id, visible, live],
-    ([now, seen, fresh]) => {
-      clearInterval(timer);
-      if (!seen) {
-        const at = waiting.indexOf(now);
-        if (at >= 0) waiting.splice(at, 1);
-        return;
-      }
-      want(now);
-      if (fresh) {
-        timer = setInterval(() => {
-          if (document.visibilityState === 'visible') want(now);
-        }, PERIOD);
-      }
+    ([now, seen, fresh], [before]) => {
+      clearTimeout(timer);
+      if (before !== undefined) unwant(before);
+      if (!seen) return;
+      const look = () => {
+        if (document.visibilityState === 'visible') want(now);
+        if (fresh) timer = setTimeout(look, PERIOD);
+      };
+      timer = setTimeout(look, SETTLED);
     },
     { immediate: true },
   );
   onScopeDispose(() => {
-    clearInterval(timer);
+    clearTimeout(timer);
+    unwant(id());
   });
 }

@@ -5,6 +5,9 @@
 import { onScopeDispose, shallowRef, watch, type ShallowRef } from 'vue';
 import { call, type VmId, type VmSample } from '@/api/client';
 
+/** What is scrolled past in less than this, in milliseconds, is not asked for. */
+const SETTLED = 120;
+
 export function useSamples(
   id: () => VmId,
   active: () => boolean,
@@ -35,7 +38,9 @@ export function useSamples(
       generation += 1;
       clearTimeout(timer);
       if (now !== before || !on) samples.value = [];
-      if (on) void read(generation);
+      if (!on) return;
+      const own = generation;
+      timer = setTimeout(() => void read(own), SETTLED);
     },
     { immediate: true },
   );
