@@ -24,6 +24,7 @@ pub(crate) struct Cli {
 
 /// VM is a machine's name or id.
 #[derive(Debug, Subcommand)]
+#[expect(clippy::enum_variant_names, reason = "`command` is a word of the grammar")]
 pub(crate) enum Command {
     /// Define a machine and make its disk.
     Create(Create),

@@ -97,7 +97,9 @@ pub(crate) fn table(heads: &[&str], rows: impl IntoIterator<Item = Vec<String>>)
     if let Some(size) = rustix::termios::tcgetwinsize(io::stdout()).ok().filter(|size| size.ws_col > 0) {
         table.set_width(size.ws_col);
     }
-    let lines: Vec<String> = table.lines().map(|line| line.trim_end().to_owned()).collect();
+    // The style pads each cell on both sides.
+    let strip = |line: String| line.strip_prefix(' ').unwrap_or(&line).trim_end().to_owned();
+    let lines: Vec<String> = table.lines().map(strip).collect();
     lines.join("\n")
 }
 

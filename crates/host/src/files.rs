@@ -54,14 +54,15 @@ fn describe(entry: &std::fs::DirEntry) -> Option<DirectoryEntry> {
     let meta = std::fs::metadata(&path).ok()?;
     let directory = meta.is_dir();
     let ending = path.extension().and_then(|ending| ending.to_str()).unwrap_or_default().to_ascii_lowercase();
-    if !directory && !(meta.is_file() && IMAGES.contains(&ending.as_str())) {
+    let image = meta.is_file() && IMAGES.contains(&ending.as_str());
+    if !directory && !image {
         return None;
     }
     Some(DirectoryEntry {
         name,
         path: path.into_os_string().into_string().ok()?,
         directory,
-        size: (!directory).then(|| Bytes(meta.len())),
+        size: (!directory).then_some(Bytes(meta.len())),
     })
 }
 

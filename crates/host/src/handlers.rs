@@ -7,6 +7,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use tracing::Instrument as _;
+#[allow(clippy::wildcard_imports, reason = "the types the contract names, made to be imported so")]
 use voidvm_model::contract::commands::*;
 use voidvm_model::{ErrorBody, ErrorCode, Origin};
 

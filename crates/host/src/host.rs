@@ -8,6 +8,7 @@ use futures_util::Stream;
 use tokio::sync::watch;
 use voidvm_console::ticket::{ConsoleKind, Tickets};
 use voidvm_engine::{Engine, EngineConfig, Preferences};
+#[allow(clippy::wildcard_imports, reason = "the types the contract names, made to be imported so")]
 use voidvm_model::contract::commands::*;
 use voidvm_model::system::CheckStatus;
 use voidvm_model::{ErrorBody, ErrorCode, Event, Origin, Settings, StreamItem};

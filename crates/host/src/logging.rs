@@ -262,7 +262,7 @@ mod tests {
             .unwrap()
             .map(|entry| entry.unwrap().metadata().unwrap().len())
             .collect();
-        assert_eq!(sizes.len() as u32, FILES_KEPT + 1);
+        assert_eq!(sizes.len(), FILES_KEPT as usize + 1);
         assert!(sizes.iter().all(|size| *size <= FILE_MAX));
     }
 }

@@ -117,7 +117,7 @@ impl TokenStore {
         }
         let found = match read_file(&self.file)? {
             Some(token) => (token, KeptIn::File(self.file.clone())),
-            None => match self.from_keychain().await {
+            None => match self.read_keychain().await {
                 Some(token) => (token, KeptIn::Keychain),
                 None => self.keep(Token::random()?).await?,
             },
@@ -151,21 +151,21 @@ impl TokenStore {
     }
 
     async fn keep(&self, token: Token) -> Result<(Token, KeptIn), ErrorBody> {
-        if self.to_keychain(&token).await {
+        if self.write_keychain(&token).await {
             return Ok((token, KeptIn::Keychain));
         }
         write_file(&self.file, &token)?;
         Ok((token, KeptIn::File(self.file.clone())))
     }
 
-    async fn from_keychain(&self) -> Option<Token> {
+    async fn read_keychain(&self) -> Option<Token> {
         let account = self.account.clone();
         let text = keychain(move || keyring::Entry::new(SERVICE, &account)?.get_password()).await.ok()?;
         Token::accept(&text)
     }
 
     /// A locked keychain says it is fine until one writes: what counts is that the token can be read back.
-    async fn to_keychain(&self, token: &Token) -> bool {
+    async fn write_keychain(&self, token: &Token) -> bool {
         let account = self.account.clone();
         let text = token.reveal().to_owned();
         keychain(move || {

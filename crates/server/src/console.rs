@@ -232,7 +232,8 @@ async fn for_window(
 ) -> Result<Response, Refusal> {
     check_host(&headers)?;
     let origin = headers.get(ORIGIN).and_then(|value| value.to_str().ok()).unwrap_or_default();
-    if !WINDOW_ORIGINS.contains(&origin) && !(cfg!(debug_assertions) && origin == DEVELOPMENT_ORIGIN) {
+    let development = cfg!(debug_assertions) && origin == DEVELOPMENT_ORIGIN;
+    if !development && !WINDOW_ORIGINS.contains(&origin) {
         return Err(ErrorBody::new(ErrorCode::Forbidden, "Another page asks for this.").into());
     }
     let line = window.access.console(&format!("/console/{ticket}")).await?;

@@ -4,8 +4,9 @@
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use jiff::Timestamp;
-use serde_json::{Value, json};
+use serde_json::json;
 use voidvm_host::handlers::Answer;
+use voidvm_model::contract::Done;
 use voidvm_model::{ErrorBody, ErrorCode};
 
 fn json_response(status: StatusCode, text: String) -> Response {
@@ -27,9 +28,9 @@ pub(crate) fn success(answer: Answer) -> Response {
     )
 }
 
-/// A success of the server's own.
-pub(crate) fn done(data: Value) -> Response {
-    let body = json!({ "code": 200, "message": "OK", "data": data, "timestamp": Timestamp::now() });
+/// A success that says only that it is one.
+pub(crate) fn done() -> Response {
+    let body = json!({ "code": 200, "message": "OK", "data": Done::DONE, "timestamp": Timestamp::now() });
     json_response(StatusCode::OK, body.to_string())
 }
 

@@ -13,7 +13,7 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use axum::extract::{Request, State};
 use axum::http::header::{AUTHORIZATION, HOST, ORIGIN};
-use axum::http::{HeaderMap, Method};
+use axum::http::{HeaderMap, HeaderValue, Method};
 use axum::middleware::Next;
 use axum::response::Response;
 use subtle::ConstantTimeEq as _;
@@ -75,7 +75,7 @@ fn forbidden(message: &str, hint: &str) -> ErrorBody {
 }
 
 /// A header's text; nothing when it is there twice, which no honest client does.
-fn single<'a>(headers: &'a HeaderMap, name: impl axum::http::header::AsHeaderName) -> Option<&'a str> {
+fn single(headers: &HeaderMap, name: impl axum::http::header::AsHeaderName) -> Option<&str> {
     let mut all = headers.get_all(name).iter();
     let first = all.next()?;
     if all.next().is_some() { None } else { first.to_str().ok() }
@@ -113,7 +113,7 @@ pub(crate) enum Page {
 /// [`ErrorCode::Forbidden`].
 pub(crate) fn check_page(headers: &HeaderMap, host: &str) -> Result<Page, ErrorBody> {
     let foreign = || forbidden("Another page asks for this.", "Open voidVM's own page.");
-    let fetch_site = headers.get("sec-fetch-site").map(|value| value.as_bytes());
+    let fetch_site = headers.get("sec-fetch-site").map(HeaderValue::as_bytes);
     if !matches!(fetch_site, None | Some(b"same-origin" | b"none")) {
         return Err(foreign());
     }
@@ -158,21 +158,20 @@ async fn loopback(
     let page = check_page(headers, host).map_err(stranger)?;
     let (token, _) = app.host.token().get().await?;
     let bearer = single(headers, AUTHORIZATION).and_then(|value| value.strip_prefix("Bearer "));
-    let known = match bearer {
-        Some(shown) => is_token(shown, token.reveal()),
-        None => {
-            let value = session::cookie(headers, &session::cookie_name(address.port()));
-            let signed_in = value.is_some_and(|value| session::holds(value, token.reveal(), unix_now()));
-            let reads = matches!(*method, Method::GET | Method::HEAD);
-            let upgrades = headers.contains_key("sec-websocket-key");
-            if signed_in && (!reads || upgrades) && page != Page::Ours {
-                return Err(stranger(forbidden(
-                    "The request does not say which page it comes from.",
-                    "Programs use the token: Authorization: Bearer.",
-                )));
-            }
-            signed_in
+    let known = if let Some(shown) = bearer {
+        is_token(shown, token.reveal())
+    } else {
+        let value = session::cookie(headers, &session::cookie_name(address.port()));
+        let signed_in = value.is_some_and(|value| session::holds(value, token.reveal(), unix_now()));
+        let reads = matches!(*method, Method::GET | Method::HEAD);
+        let upgrades = headers.contains_key("sec-websocket-key");
+        if signed_in && (!reads || upgrades) && page != Page::Ours {
+            return Err(stranger(forbidden(
+                "The request does not say which page it comes from.",
+                "Programs use the token: Authorization: Bearer.",
+            )));
         }
+        signed_in
     };
     if !known {
         return Err(stranger(

@@ -8,7 +8,6 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{any, get, post};
 use axum::{Router, middleware};
 use serde::Deserialize;
-use serde_json::json;
 use tower_http::compression::CompressionLayer;
 use voidvm_model::{ErrorBody, ErrorCode};
 
@@ -63,7 +62,7 @@ async fn sign_in(
             if request.is_some_and(|request| is_token(&request.token, token.reveal())) {
                 let value = session::issue(token.reveal(), unix_now())?;
                 let cookie = session::begin(&session::cookie_name(address.port()), &value);
-                return Ok(([(header::SET_COOKIE, cookie)], done(json!({ "done": true }))).into_response());
+                return Ok(([(header::SET_COOKIE, cookie)], done()).into_response());
             }
             ErrorBody::new(ErrorCode::Unauthenticated, "This is not the token.")
                 .with_hint("`voidvm serve --print-url` shows it.")
@@ -80,5 +79,5 @@ async fn sign_out(State(app): State<App>, headers: HeaderMap) -> Result<Response
     };
     check_page(&headers, check_host(&headers)?)?;
     let cookie = session::end(&session::cookie_name(address.port()));
-    Ok(([(header::SET_COOKIE, cookie)], done(json!({ "done": true }))).into_response())
+    Ok(([(header::SET_COOKIE, cookie)], done()).into_response())
 }

@@ -149,14 +149,13 @@ fn set_hardware(spec: &mut MachineSpec, key: &str, value: &str) -> Result<(), Er
                     ErrorBody::invalid("cdrom", format!("{path:?} cannot be a path: {error}."))
                 })?),
             };
-            match spec.cdroms.first_mut() {
-                Some(drive) => drive.file = file,
-                None => {
-                    let id = "cdrom0".parse().map_err(|error| {
-                        ErrorBody::new(ErrorCode::Internal, format!("cdrom0 is no device id: {error}."))
-                    })?;
-                    spec.cdroms.push(Cdrom { id, file });
-                }
+            if let Some(drive) = spec.cdroms.first_mut() {
+                drive.file = file;
+            } else {
+                let id = "cd0".parse().map_err(|error| {
+                    ErrorBody::new(ErrorCode::Internal, format!("cd0 is no device id: {error}."))
+                })?;
+                spec.cdroms.push(Cdrom { id, file });
             }
         }
         "boot" => match value {

@@ -138,7 +138,7 @@ pub(super) fn runtime_directory(config: &Config) -> Check {
         .command(format!("rm -r '{shown}'"))
         .done();
     }
-    if path.starts_with("/tmp") {
+    if path.starts_with("/tmp") && config.environment().directory("XDG_RUNTIME_DIR").is_none() {
         return found(
             CheckStatus::Warning,
             "fallback",

@@ -58,7 +58,7 @@ impl Finding {
         })
     }
 
-    fn fact(mut self, name: &str, value: impl ToString) -> Self {
+    fn fact(mut self, name: &str, value: impl std::fmt::Display) -> Self {
         self.0.facts.insert(name.to_owned(), value.to_string());
         self
     }

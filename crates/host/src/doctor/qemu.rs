@@ -111,7 +111,7 @@ pub(super) fn kvm(accel: Option<&AccelReport>) -> Check {
             found(
                 CheckStatus::Warning,
                 "guests_do_not_run",
-                &format!("{KVM} opens, but guests do not run under it. {slow} {reason}").trim_end().to_owned(),
+                format!("{KVM} opens, but guests do not run under it. {slow} {reason}").trim_end(),
             )
             .fact("reason", reason)
             .remedy("On a virtual machine, allow nested virtualisation in its host; else update kernel and firmware.")
@@ -135,7 +135,7 @@ pub(super) fn kvm_group() -> Check {
         };
     }
     match in_group() {
-        Some(true) => not_needed(),
+        Some(true) | None => not_needed(),
         Some(false) if listed() => found(
             CheckStatus::Warning,
             "relogin",
@@ -147,7 +147,6 @@ pub(super) fn kvm_group() -> Check {
             .remedy("Join the group kvm, then log in anew.")
             .command("sudo usermod -aG kvm \"$USER\"")
             .done(),
-        None => not_needed(),
     }
 }
 
