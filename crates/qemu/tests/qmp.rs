@@ -1,4 +1,5 @@
 //! The monitor's transport against a peer that follows a script, mostly a bad one.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test says so by failing")]
 
 use std::io::IoSliceMut;
 use std::os::fd::{AsFd, OwnedFd};

@@ -151,7 +151,7 @@ impl Part {
             match renameat_with(CWD, &part, CWD, &target, RenameFlags::NOREPLACE) {
                 // File systems without that flag: the small window is theirs.
                 Err(rustix::io::Errno::INVAL) if target.symlink_metadata().is_err() => {
-                    std::fs::rename(&part, &target)?
+                    std::fs::rename(&part, &target)?;
                 }
                 other => other?,
             }

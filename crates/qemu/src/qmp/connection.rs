@@ -233,7 +233,7 @@ impl Connection {
                 Message::Greeting { .. } => tracing::warn!("a second greeting of the monitor is ignored"),
                 Message::Undecodable if length == 0 => {}
                 Message::Undecodable => {
-                    tracing::warn!(length, "a line of the monitor that does not decode is skipped")
+                    tracing::warn!(length, "a line of the monitor that does not decode is skipped");
                 }
             }
         }

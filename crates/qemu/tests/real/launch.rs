@@ -1,8 +1,12 @@
 //! What the argument builder makes is what QEMU takes, and what comes out of it is known again.
 
+use std::os::fd::AsFd;
+use std::os::unix::fs::PermissionsExt;
 use std::time::Duration;
 
 use qapi::qmp;
+use tokio::io::AsyncReadExt;
+use voidvm_model::ErrorCode;
 use voidvm_model::MiB;
 use voidvm_model::spec::{Firmware, PortForward, Protocol};
 use voidvm_qemu::process::{self, Exit, Identity, Signal};
@@ -44,7 +48,7 @@ async fn real_every_shape_of_machine_is_accepted() {
         let told = machine.qmp.execute(&qmp::query_name {}).await.unwrap();
         assert_eq!(told.name.as_deref(), Some(name));
         let memory = machine.qmp.execute(&qmp::query_memory_size_summary {}).await.unwrap();
-        assert_eq!(u64::try_from(memory.base_memory).unwrap(), spec.memory.bytes().0);
+        assert_eq!(memory.base_memory, spec.memory.bytes().0);
         let cpus = machine.qmp.execute(&qmp::query_cpus_fast {}).await.unwrap();
         assert_eq!(cpus.len(), usize::from(spec.cpus));
         let vnc = machine.qmp.execute_raw("query-vnc", None, PATIENCE).await.unwrap();
@@ -146,7 +150,6 @@ async fn real_a_process_leaves_our_session_and_takes_nothing_along() {
     let pipe = std::fs::read_link(format!("/proc/self/fd/{leak}")).unwrap();
     let kept = std::fs::read_dir(format!("/proc/{pid}/fd")).unwrap();
     assert!(kept.filter_map(|fd| std::fs::read_link(fd.unwrap().path()).ok()).all(|link| link != pipe));
-    use std::os::unix::fs::PermissionsExt;
     for socket in [machine.dir.qmp(), machine.dir.serial(), machine.dir.agent(), machine.dir.record()] {
         let mode = std::fs::metadata(&socket).unwrap().permissions().mode();
         assert_eq!(mode & 0o077, 0, "{} is the user's alone", socket.display());
@@ -155,8 +158,6 @@ async fn real_a_process_leaves_our_session_and_takes_nothing_along() {
 
 #[tokio::test]
 async fn real_the_screen_is_handed_over_without_a_listener() {
-    use std::os::fd::AsFd;
-    use tokio::io::AsyncReadExt;
     let dir = tempfile::tempdir().unwrap();
     let mut machine = start(dir.path(), "screen", empty_spec()).await.unwrap();
     // Several at once: each descriptor has to reach its own name.
@@ -200,7 +201,6 @@ async fn real_the_screen_is_handed_over_without_a_listener() {
 
 #[tokio::test]
 async fn real_failures_of_a_start_are_explained() {
-    use voidvm_model::ErrorCode;
     let dir = tempfile::tempdir().unwrap();
     let refused = async |spec| {
         let words = start(dir.path(), "refused", spec).await.err().expect("QEMU accepts it");
