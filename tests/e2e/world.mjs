@@ -84,7 +84,7 @@ export class World {
 
   /** What the guest said on its serial port. */
   async serial(id) {
-    const { text } = await this.voidvm('logs', id, '--serial')
+    const { text } = await this.voidvm('logs', id, '--log', 'serial')
     return text
   }
 
