@@ -6,6 +6,7 @@ import { mkdirSync, readFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { join } from 'node:path';
 import { chromium } from 'playwright-core';
+import { detailPages } from './detailPages.mjs';
 import { startFixture } from './fixture/server.mjs';
 
 const axe = readFileSync(createRequire(import.meta.url).resolve('axe-core/axe.min.js'), 'utf8');
@@ -92,6 +93,7 @@ const PAGES = [
   },
   { name: 'sign-in', path: '/', at: [3], token: 'letmein' },
   { name: 'not-found', path: '/nowhere', at: [3] },
+  ...detailPages,
 ];
 
 const browser = await chromium.launch({
@@ -111,7 +113,7 @@ for (const machines of [0, 3, 40]) {
         colorScheme: theme,
         hasTouch: size === 'narrow',
       });
-      for (const { name, path, at, fail, token, fresh, prepare } of PAGES) {
+      for (const { name, path, at, fail, token, fresh, before, prepare } of PAGES) {
         if (only.length > 0 && !only.includes(name)) continue;
         if (at && !at.includes(machines)) continue;
         const page = await context.newPage();
@@ -134,7 +136,8 @@ for (const machines of [0, 3, 40]) {
         });
         const own =
           fail || token || fresh ? await startFixture({ machines, theme, language, fail, token }) : undefined;
-        await page.goto((own ?? fixture).url + path);
+        before?.(own ?? fixture);
+        await page.goto((own ?? fixture).url + (typeof path === 'function' ? path(own ?? fixture) : path));
         await page.locator('h1').waitFor();
         await page.waitForLoadState('networkidle');
         await prepare?.(page);

@@ -12,7 +12,6 @@ export {
   MEMORY_MIN,
   memorySchema,
   memoryStops,
-  NAME_MAX,
-  nameProblem,
   nameSchema,
 } from './rules';
+export { NAME_MAX, nameProblem, type NameProblem } from './name';

@@ -1,24 +1,12 @@
 /** What a machine's name and hardware may be: the engine's own rules, so that most mistakes show while one types. */
 import { z } from 'zod';
+import { nameProblem } from './name';
 
-export const NAME_MAX = 100;
 export const CPUS_MAX = 255;
 export const MEMORY_MIN = 32;
 export const MEMORY_MAX = 4 * 1024 * 1024;
 export const DISK_MIN = 1 << 20;
 export const DISK_MAX = 64 * 2 ** 40;
-
-export type NameProblem = 'empty' | 'long' | 'spaces' | 'control' | 'id' | 'taken';
-
-/** The engine's own rules for names, so that most mistakes show while one types. */
-export function nameProblem(name: string, taken: ReadonlySet<string>): NameProblem | undefined {
-  if (name === '') return 'empty';
-  if ([...name].length > NAME_MAX) return 'long';
-  if (name.trim() !== name) return 'spaces';
-  if (/[\p{Cc}\u202a-\u202e\u2066-\u2069]/u.test(name)) return 'control';
-  if (/^[0-9a-f]{8}-?([0-9a-f]{4}-?){3}[0-9a-f]{12}$/i.test(name)) return 'id';
-  return taken.has(name) ? 'taken' : undefined;
-}
 
 /** Marks of a slider for memory: powers of two and the halves between, up to `most`. */
 export function memoryStops(most: number): number[] {

@@ -1,12 +1,12 @@
 /** Host ports that lead into a guest. */
 export default {
   title: 'Port forwards',
-  help: 'The guest reaches the network by itself. To reach the guest from this computer, lead one of its ports to the guest.',
+  help: 'The guest reaches the network by itself. To reach the guest from this computer, lead a port of this computer (host port) to one of the guest.',
   none: 'No ports lead into the guest yet.',
   row: 'Port forward {row}',
   protocol: 'Protocol',
-  hostPort: 'Port on this computer',
-  guestPort: 'Port in the guest',
+  hostPort: 'Host port',
+  guestPort: 'Guest port',
   reach: 'Who can connect',
   thisComputer: 'This computer only',
   everywhere: 'The whole network',

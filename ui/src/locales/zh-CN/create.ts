@@ -11,7 +11,7 @@ export default {
   createAndStart: '创建并启动',
   start: '创建后启动',
   startHint: '会立即打开它的控制台。',
-  demoName: '小型-linux',
+  demoName: '小型Linux',
   source: {
     label: '从什么开始？',
     iso: '从 ISO 安装',

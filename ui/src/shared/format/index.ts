@@ -117,3 +117,30 @@ export function formatDuration(milliseconds: number): string {
   if (hours < 48) return `${unit(hours, 'hour')} ${unit(minutes % 60, 'minute')}`;
   return `${unit(Math.floor(hours / 24), 'day')} ${unit(hours % 24, 'hour')}`;
 }
+
+/** How old something is or how long it may take, without parts that are zero: `3 min`, `2 hr 5 min`, `1 day`. */
+export function formatAge(milliseconds: number): string {
+  const unit = (value: number, name: string) =>
+    cached(
+      `u${name}0`,
+      (locale) => new Intl.NumberFormat(locale, { style: 'unit', unit: name, maximumFractionDigits: 0 }),
+    ).format(value);
+  const seconds = Math.round(milliseconds / 1_000);
+  const parts: [number, string][] =
+    seconds < 3_600
+      ? [
+          [Math.floor(seconds / 60), 'minute'],
+          [seconds % 60, 'second'],
+        ]
+      : seconds < 172_800
+        ? [
+            [Math.floor(seconds / 3_600), 'hour'],
+            [Math.floor((seconds % 3_600) / 60), 'minute'],
+          ]
+        : [
+            [Math.floor(seconds / 86_400), 'day'],
+            [Math.floor((seconds % 86_400) / 3_600), 'hour'],
+          ];
+  const told = parts.filter(([value]) => value > 0).map(([value, name]) => unit(value, name));
+  return told.length > 0 ? told.join(' ') : unit(0, 'second');
+}

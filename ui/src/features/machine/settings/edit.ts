@@ -66,11 +66,9 @@ export function editSchema(t: Translate, hostMemory: number, format: (mib: numbe
     cdroms: z.array(
       z.object({
         id: z.string(),
-        file: z
-          .string()
-          .refine((file) => file === '' || file.startsWith('/'), {
-            error: () => t('create.problem.relative'),
-          }),
+        file: z.string().refine((file) => file === '' || file.startsWith('/'), {
+          error: () => t('create.problem.relative'),
+        }),
       }),
     ),
     // Cards share the host's ports, so all their forwards are looked at together.

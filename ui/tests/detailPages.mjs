@@ -1,0 +1,100 @@
+/** The pages about making, looking at and setting one machine, and the ones of the host, for `look.mjs`. */
+import { error, makeOperation } from './fixture/machines.mjs';
+
+/** Opens the page of the `index`th machine of the fixture. */
+function machine(index, tab = '') {
+  return (fixture) => `/machines/${[...fixture.state.machines.keys()][index]}${tab && `/${tab}`}`;
+}
+
+/** The first machine was asked to shut down and did not in time. */
+function missStop({ state }) {
+  const [vm] = state.machines.values();
+  const late = makeOperation(vm, 'stop', 'failed');
+  late.error = error(
+    'guest_did_not_stop',
+    `${vm.name} has not shut down within 60 seconds.`,
+    'Wait, or force it off.',
+  );
+  late.stderr = null;
+  state.operations.unshift(late);
+}
+
+const next = (page) => page.locator('.create-foot button[type=submit]').click();
+
+export const detailPages = [
+  { name: 'create', path: '/machines/new', at: [3] },
+  {
+    name: 'create-iso',
+    path: '/machines/new?from=iso',
+    at: [3],
+    prepare: async (page) => {
+      await page.locator('.path-field input').fill('/home/ada/images/debian-12.8.0-amd64-netinst.iso');
+      await page.locator('.image-facts dl').waitFor();
+    },
+  },
+  {
+    name: 'create-image',
+    path: '/machines/new?from=image',
+    at: [3],
+    prepare: async (page) => {
+      await page.locator('.path-field input').fill('/home/ada/images/broken.qcow2');
+      await page.locator('.invalid-feedback').waitFor();
+    },
+  },
+  { name: 'create-resources', path: '/machines/new?from=demo', at: [3], prepare: next },
+  {
+    name: 'create-network',
+    path: '/machines/new?from=demo',
+    at: [3],
+    prepare: async (page) => {
+      await next(page);
+      await next(page);
+      await page.locator('.add button').nth(1).click();
+      await page.locator('.add button').nth(1).click();
+      await page.locator('.forward input').nth(2).fill('2222');
+      await page.locator('.forward input').nth(3).focus();
+    },
+  },
+  {
+    name: 'create-review',
+    path: '/machines/new?from=demo',
+    at: [3],
+    prepare: async (page) => {
+      for (let step = 0; step < 3; step += 1) await next(page);
+    },
+  },
+  { name: 'machine', path: machine(0), at: [3, 40] },
+  { name: 'machine-stopped', path: machine(2), at: [3] },
+  { name: 'machine-crashed', path: machine(6), at: [40] },
+  {
+    name: 'machine-late',
+    path: machine(0),
+    at: [3],
+    fresh: true,
+    before: missStop,
+  },
+  { name: 'machine-settings', path: machine(3, 'settings'), at: [40] },
+  {
+    name: 'machine-edited',
+    path: machine(0, 'settings'),
+    at: [3],
+    prepare: async (page) => {
+      await page.locator('.number').first().fill('8');
+      await page.locator('.save-bar').waitFor();
+      await page.locator('.page-body').evaluate((body) => body.scrollTo(0, 600));
+    },
+  },
+  { name: 'machine-log', path: machine(0, 'log'), at: [3] },
+  { name: 'machine-serial', path: machine(0, 'log?log=serial'), at: [3] },
+  { name: 'machine-command', path: machine(0, 'command'), at: [3] },
+  { name: 'machine-gone', path: '/machines/00000000-0000-4000-8000-000000000000', at: [3] },
+  { name: 'activity', path: '/activity', at: [0, 40] },
+  { name: 'settings', path: '/settings', at: [3] },
+  {
+    name: 'settings-end',
+    path: '/settings',
+    at: [3],
+    prepare: (page) => page.locator('.page-body').evaluate((body) => body.scrollTo(0, 10_000)),
+  },
+  { name: 'doctor', path: '/doctor', at: [3] },
+];
