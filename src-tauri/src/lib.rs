@@ -55,6 +55,7 @@ pub fn run() -> ExitCode {
             events::unsubscribe,
             files::save_file,
             window::close_choice,
+            window::painted,
             updater::updater_check,
             updater::updater_install,
             updater::updater_restart,

@@ -65,6 +65,12 @@ pub(crate) fn show(app: &AppHandle) {
     }
 }
 
+/// Notes in the log that the first page with machines stands: the end of a cold start.
+#[tauri::command]
+pub(crate) fn painted() {
+    tracing::info!("page painted");
+}
+
 fn build(app: &AppHandle) -> tauri::Result<WebviewWindow> {
     let window = WebviewWindowBuilder::new(app, LABEL, WebviewUrl::App("index.html".into()))
         .title("voidVM")

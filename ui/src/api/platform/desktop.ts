@@ -123,6 +123,10 @@ export const desktopPlatform: Platform = {
       }),
     ),
 
+  painted() {
+    void invoke('painted').catch(() => undefined);
+  },
+
   updates: {
     check: () => ask<UpdateState>('updater_check'),
     install: (onProgress) => {

@@ -70,6 +70,8 @@ export interface Platform {
   answerClose(choice: CloseChoice, memory: 'once' | 'remember'): Promise<void>;
   /** Files dropped onto the window, as paths on the host; never in a browser. */
   onFilesDropped(listener: (paths: string[]) => void): () => void;
+  /** The first page with machines stands: the desktop notes it, for that is where a start ends. */
+  painted(): void;
   /** Undefined in a browser: whoever runs the engine updates it. */
   readonly updates: Updates | undefined;
 }

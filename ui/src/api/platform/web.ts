@@ -129,6 +129,7 @@ export const browserPlatform: Platform = {
     else if (document.fullscreenElement) await document.exitFullscreen();
   },
 
+  painted: () => undefined,
   onCloseAsked: () => () => undefined,
   answerClose: () => Promise.resolve(),
   onFilesDropped: () => () => undefined,
