@@ -6,7 +6,14 @@
  *
  * A newer question makes the answer of an older one void, so answers never arrive out of order.
  */
-import { computed, getCurrentScope, onScopeDispose, shallowRef, type ComputedRef, type ShallowRef } from 'vue';
+import {
+  computed,
+  getCurrentScope,
+  onScopeDispose,
+  shallowRef,
+  type ComputedRef,
+  type ShallowRef,
+} from 'vue';
 import type { ApiError } from '@/api/client';
 import { toApiError } from '@/api/client';
 
