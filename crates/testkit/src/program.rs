@@ -2,8 +2,10 @@
 //!
 //! Cargo builds a package's programs only for that package's own tests, so a test that needs another one's asks here.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::Mutex;
 use std::time::SystemTime;
 
 /// The workspace's directory.
@@ -26,6 +28,18 @@ pub fn workspace() -> &'static Path {
 /// When it cannot be built.
 #[must_use]
 pub fn program(package: &str, name: &str) -> PathBuf {
+    // Once for each test process: a test goes on with the program it began with.
+    static FOUND: Mutex<BTreeMap<String, PathBuf>> = Mutex::new(BTreeMap::new());
+    let mut found = FOUND.lock().expect("no test panics in here twice");
+    if let Some(path) = found.get(name) {
+        return path.clone();
+    }
+    let path = build(package, name);
+    found.insert(name.to_owned(), path.clone());
+    path
+}
+
+fn build(package: &str, name: &str) -> PathBuf {
     if let Some(dir) = std::env::var_os("VOIDVM_TEST_BIN_DIR") {
         return PathBuf::from(dir).join(name);
     }

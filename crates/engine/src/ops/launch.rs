@@ -7,6 +7,7 @@
 use std::net::{TcpListener, UdpSocket};
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 use voidvm_model::spec::{Accel, Firmware, PortForward, Protocol};
@@ -22,6 +23,9 @@ use crate::platform::{self, Qemu};
 use crate::run::{Attached, Came};
 use crate::shared::Shared;
 use crate::supervisor::adopt::{AttachError, attach};
+
+/// From a closed monitor to the end of its process.
+const LAST_WORDS: Duration = Duration::from_millis(500);
 
 /// Why a machine was not started.
 pub(crate) enum Refused {
@@ -104,14 +108,21 @@ pub(crate) async fn launch(
         record.write(&dir.record()).map_err(|error| Refused::from(error.body()))?;
         let patience = shared.config.timing.greeting;
         let attached = attach(process.clone(), record, dir.clone(), Came::Launched, patience).await;
-        attached.map(|(attached, _)| Box::new(attached)).map_err(|error| not_reached(&error, &dir))
+        match attached {
+            Ok((attached, _)) => Ok(Box::new(attached)),
+            // A process that dies closes its monitor first: its own words say more than the closed door.
+            Err(error) => match tokio::time::timeout(LAST_WORDS, process.wait_exit()).await {
+                Ok(exit) => Err(died(exit, &dir)),
+                Err(_) => Err(not_reached(&error, &dir)),
+            },
+        }
     };
     let outcome = tokio::select! {
         biased;
         () = cancel.cancelled() => Err(Refused::Cancelled),
         exit = process.wait_exit() => {
             tracing::warn!(vm = %vm.id, ?exit, "QEMU ended before it could be reached");
-            Err(process::explain(exit.unwrap_or(process::Exit::Unknown), &dir.stderr_tail()).into())
+            Err(died(exit, &dir))
         }
         reached = reached => reached,
     };
@@ -131,6 +142,10 @@ async fn end(process: &process::ProcessHandle, dir: &RunDir) {
     }
     // Without the record nobody looks for the process; it is gone.
     let _ = std::fs::remove_file(dir.record());
+}
+
+fn died(exit: std::io::Result<process::Exit>, dir: &RunDir) -> Refused {
+    process::explain(exit.unwrap_or(process::Exit::Unknown), &dir.stderr_tail()).into()
 }
 
 fn internal(what: &str, error: &dyn std::fmt::Display) -> Refused {

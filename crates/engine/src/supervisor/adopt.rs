@@ -180,10 +180,10 @@ async fn end_unstarted(attached: &Attached, patience: Duration) {
     }
 }
 
-/// How the last run ended, judged by what it left: QEMU removes its sockets when it ends in order.
+/// How the last run ended, judged by what it left: QEMU removes its sockets when it ends in order, and so does an owner that
+/// saw such an end and was killed before it could write it down.
 fn last_end(vm: &VmRow, dir: &RunDir) -> LastEnd {
-    let left = dir.record().exists();
-    let orderly = left && !dir.qmp().exists();
+    let orderly = dir.path().exists() && !dir.qmp().exists();
     match vm.state {
         VmState::Starting => LastEnd::NeverRan,
         VmState::Running | VmState::Paused | VmState::Unresponsive | VmState::Adopting if !orderly => {

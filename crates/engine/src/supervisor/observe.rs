@@ -12,10 +12,7 @@ use super::adopt::{Found, LastEnd};
 use super::driver::Driver;
 use super::work::Pulse;
 use crate::ledger::{Failure, Outcome};
-use crate::run::{self, GuestStatus, Live, Run, Shutdown, unresponsive};
-
-/// QEMU closes its socket a moment before it ends: an end of the connection alone is looked into after this.
-const EXIT_FOLLOWS: Duration = Duration::from_millis(250);
+use crate::run::{self, EXIT_FOLLOWS, GuestStatus, Live, Run, Shutdown, unresponsive};
 
 /// How a run ended.
 #[derive(Debug, PartialEq)]
@@ -173,7 +170,7 @@ impl Driver {
         let stderr = live.run.dir.stderr_tail();
         let end = judge(&live, exit, &stderr);
         tracing::info!(vm = %self.vm.id, ?exit, shutdown = ?live.shutdown, ?end, "the process has ended");
-        forget_run(&live.run);
+        forget_run(&live.run, &end);
         drop(live);
         let stderr = Some(stderr).filter(|text| !text.is_empty());
         match &end {
@@ -201,13 +198,16 @@ impl Driver {
     }
 }
 
-/// What a run leaves that would mislead the next adoption.
-fn forget_run(run: &Run) {
-    let record = run.dir.record();
-    if let Err(error) = std::fs::remove_file(&record)
-        && error.kind() != std::io::ErrorKind::NotFound
-    {
-        tracing::warn!(path = %record.display(), %error, "the record of a run that ended cannot be removed");
+/// Removes what a run leaves that would mislead the next adoption. The state is written to the store a moment later: until then
+/// the missing socket says that the end was in order.
+fn forget_run(run: &Run, end: &End) {
+    let socket = matches!(end, End::Orderly).then(|| run.dir.qmp());
+    for path in socket.into_iter().chain([run.dir.record()]) {
+        if let Err(error) = std::fs::remove_file(&path)
+            && error.kind() != std::io::ErrorKind::NotFound
+        {
+            tracing::warn!(path = %path.display(), %error, "what a run left cannot be removed");
+        }
     }
 }
 
