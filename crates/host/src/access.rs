@@ -41,9 +41,17 @@ impl Access {
     /// # Errors
     /// [`ErrorCode::OwnerUnreachable`] when somebody owns the directory and does not answer; what keeps the owner from starting
     /// (directories, store, engine) otherwise.
-    pub async fn open(mut config: Config) -> Result<Self, ErrorBody> {
+    pub async fn open(config: Config) -> Result<Self, ErrorBody> {
+        Self::open_within(config, PATIENCE).await
+    }
+
+    /// As [`Access::open`], with another patience for an owner that does not answer.
+    ///
+    /// # Errors
+    /// As [`Access::open`].
+    pub async fn open_within(mut config: Config, patience: Duration) -> Result<Self, ErrorBody> {
         config.directories.make()?;
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + patience;
         loop {
             let record = match OwnerLock::take(&mut config.directories)? {
                 Ownership::Owned(lock) => return Host::open(config, lock).await.map(Self::Owner),

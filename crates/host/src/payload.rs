@@ -183,7 +183,7 @@ mod tests {
             (json!({ "name": "a", "source": { "kind": "demo" }, "memory": "lots" }), Some("memory")),
             (json!({ "name": "a", "source": { "kind": "demo" }, "colour": 1 }), Some("colour")),
             (json!({ "source": { "kind": "demo" } }), Some("name")),
-            (json!({ "name": "a", "source": { "kind": "iso", "path": 5 } }), Some("source.path")),
+            (json!({ "name": "a", "source": { "kind": "iso", "path": 5 } }), Some("source")),
             (json!([]), None),
         ] {
             let error = Payload::Json(value.clone()).read::<VmCreateRequest>().unwrap_err();

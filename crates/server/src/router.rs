@@ -2,8 +2,8 @@
 
 use axum::body::Bytes;
 use axum::extract::rejection::BytesRejection;
-use axum::extract::{DefaultBodyLimit, State};
-use axum::http::{HeaderMap, Uri, header};
+use axum::extract::{DefaultBodyLimit, OriginalUri, State};
+use axum::http::{HeaderMap, Method, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{any, get, post};
 use axum::{Router, middleware};
@@ -23,8 +23,8 @@ pub(crate) fn router(app: App) -> Router {
     let guarded = rest::routes()
         .route("/events", any(events::events))
         .route("/openapi.json", get(openapi))
-        .fallback(async |uri: Uri| Refusal(ui::not_found(&uri)))
-        .method_not_allowed_fallback(async |uri: Uri| Refusal(ui::not_found(&uri)))
+        .fallback(no_route)
+        .method_not_allowed_fallback(no_route)
         .layer(middleware::from_fn_with_state(app.clone(), authenticate));
     let files = Router::new().fallback(ui::serve).layer(CompressionLayer::new());
     Router::new()
@@ -35,6 +35,12 @@ pub(crate) fn router(app: App) -> Router {
         .layer(DefaultBodyLimit::max(rest::BODY_MAX))
         .layer(middleware::from_fn(ui::security_headers))
         .with_state(app)
+}
+
+async fn no_route(method: Method, OriginalUri(uri): OriginalUri) -> Refusal {
+    let message = format!("There is no route {method} {}.", uri.path());
+    let error = ErrorBody::new(ErrorCode::UnknownCommand, message);
+    Refusal(error.with_hint("The routes are listed at /api/v1/openapi.json."))
 }
 
 async fn openapi() -> impl IntoResponse {

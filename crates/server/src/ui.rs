@@ -66,13 +66,8 @@ pub(crate) async fn serve(
     }
 }
 
-pub(crate) fn not_found(uri: &Uri) -> ErrorBody {
-    if uri.path().starts_with("/api/") {
-        ErrorBody::new(ErrorCode::UnknownCommand, format!("There is no route {}.", uri.path()))
-            .with_hint("The routes are listed at /api/v1/openapi.json.")
-    } else {
-        ErrorBody::new(ErrorCode::NotFound, format!("There is no {}.", uri.path()))
-    }
+fn not_found(uri: &Uri) -> ErrorBody {
+    ErrorBody::new(ErrorCode::NotFound, format!("There is no {}.", uri.path()))
 }
 
 fn file(headers: &HeaderMap, path: &str, file: &EmbeddedFile) -> Response {
