@@ -111,7 +111,7 @@ mod tests {
 
     fn chequered(width: u32, height: u32) -> Pixels {
         let rgb = (0..width * height)
-            .flat_map(|at| if (at % width + at / width) % 2 == 0 { [0; 3] } else { [254, 254, 254] })
+            .flat_map(|at| if (at % width + at / width).is_multiple_of(2) { [0; 3] } else { [254, 254, 254] })
             .collect();
         Pixels { width, height, rgb }
     }
@@ -123,7 +123,7 @@ mod tests {
         let again = Pixels::decode(&png).unwrap();
         assert!(again.rgb.iter().all(|value| *value == 127), "grey everywhere");
         assert_eq!(chequered(100, 2000).shrink().encode().unwrap().1, (12, 240));
-        assert_eq!(chequered(20_00, 3).shrink().encode().unwrap().1, (320, 1));
+        assert_eq!(chequered(2000, 3).shrink().encode().unwrap().1, (320, 1));
     }
 
     #[test]

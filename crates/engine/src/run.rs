@@ -20,6 +20,9 @@ use crate::meter::{self, Meter};
 use crate::serial::Serial;
 use crate::shared::Shared;
 
+/// QEMU closes its socket a moment before it ends: an end of the connection alone is looked into after this.
+pub(crate) const EXIT_FOLLOWS: Duration = Duration::from_millis(250);
+
 /// How a run came to be ours.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Came {

@@ -1,4 +1,10 @@
 //! Machines outlive the engine, and the next one takes them over.
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::print_stderr,
+    reason = "a test fails by panicking, and says what it skips"
+)]
 
 mod common;
 
@@ -6,6 +12,7 @@ use std::time::{Duration, Instant};
 
 use common::{Rig, row, spec, timing};
 use voidvm_engine::{Engine, EngineConfig};
+use voidvm_model::contract::OperationListRequest;
 use voidvm_model::{ErrorCode, OperationKind, OperationStatus, Origin, VmId, VmState};
 use voidvm_qemu::process::{RunDir, RunRecord};
 use voidvm_store::{Store, VmRow};
@@ -32,7 +39,7 @@ async fn live_machines_are_adopted_with_the_same_uptime() {
         let (old, new) = (before.run.clone().unwrap(), now.run.unwrap());
         assert_eq!((new.pid, new.started_at, new.adopted), (old.pid, old.started_at, true));
     }
-    let rows_of_log = rig.engine.operations(Default::default()).await.unwrap();
+    let rows_of_log = rig.engine.operations(OperationListRequest::default()).await.unwrap();
     let adopted = rows_of_log.iter().filter(|row| row.kind == OperationKind::Adopt);
     assert_eq!(adopted.filter(|row| row.origin == Origin::System).count(), 3);
     // What was adopted obeys as before, and its orderly end is seen.
@@ -224,7 +231,7 @@ async fn killed_at_any_moment_nothing_is_lost_orphaned_or_wrong() {
             }
             assert!(own.len() < 2, "round {round}: two processes of one machine");
         }
-        let log = engine.operations(Default::default()).await.unwrap();
+        let log = engine.operations(OperationListRequest::default()).await.unwrap();
         assert!(
             log.iter().all(|operation| operation.status.is_final()),
             "what was cut is interrupted: {log:?}"

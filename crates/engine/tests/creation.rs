@@ -1,4 +1,10 @@
 //! Making and deleting machines, with the real `qemu-img`.
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::print_stderr,
+    reason = "a test fails by panicking, and says what it skips"
+)]
 
 mod common;
 
@@ -8,11 +14,11 @@ use std::process::Command;
 
 use common::{Rig, SOON};
 use jiff::Timestamp;
-use voidvm_model::contract::{CreateSource, VmCreateRequest, VmDeleteRequest, VmUpdateRequest};
-use voidvm_model::spec::{DiskFormat, FileOwner, Firmware};
-use voidvm_model::{
-    Bytes, ErrorCode, MiB, OperationId, OperationStatus, Origin, VmId, VmState, VmView,
+use voidvm_model::contract::{
+    CreateSource, OperationListRequest, VmCreateRequest, VmDeleteRequest, VmUpdateRequest,
 };
+use voidvm_model::spec::{DiskFormat, FileOwner, Firmware};
+use voidvm_model::{Bytes, ErrorCode, MiB, OperationId, OperationStatus, Origin, VmId, VmState, VmView};
 use voidvm_store::{Intent, IntentAction};
 use voidvm_testkit::{Plan, SmallDisk, wait_until_async};
 
@@ -33,7 +39,7 @@ fn request(name: &str, source: CreateSource) -> VmCreateRequest {
 /// A qcow2 image with some data in it.
 fn image(rig: &Rig, name: &str, mib: usize) -> PathBuf {
     let raw = rig.dir.path().join("raw");
-    let data: Vec<u8> = (0..mib << 20).map(|at| (at >> 9) as u8 ^ at as u8).collect();
+    let data: Vec<u8> = (0..mib << 20).map(|at| ((at >> 9) ^ at).to_le_bytes()[0]).collect();
     std::fs::write(&raw, data).unwrap();
     let path = rig.dir.path().join(name);
     let status =
@@ -84,7 +90,8 @@ fn files_below(dir: &Path) -> Vec<PathBuf> {
 async fn a_copy_is_made_grown_started_and_removed_with_the_machine() {
     let rig = Rig::new(&Plan::default(), &[]).await;
     let source = image(&rig, "an image, with \"odd\" name.qcow2", 4);
-    let mut wanted = request("copied", CreateSource::ImageCopy { path: text(&source), disk_size: Some(Bytes(64 << 20)) });
+    let mut wanted =
+        request("copied", CreateSource::ImageCopy { path: text(&source), disk_size: Some(Bytes(64 << 20)) });
     wanted.start = true;
     wanted.firmware = Some(Firmware::Uefi);
     let vm = create(&rig, wanted).await;
@@ -98,7 +105,8 @@ async fn a_copy_is_made_grown_started_and_removed_with_the_machine() {
     let live = rig.engine.delete(VmDeleteRequest { id: vm.id, keep_disks: false }, Origin::Cli).await;
     assert_eq!(live.unwrap_err().code, ErrorCode::InvalidState, "it runs");
     rig.force_off(vm.id).await;
-    rig.succeeded(rig.engine.delete(VmDeleteRequest { id: vm.id, keep_disks: false }, Origin::Cli).await).await;
+    rig.succeeded(rig.engine.delete(VmDeleteRequest { id: vm.id, keep_disks: false }, Origin::Cli).await)
+        .await;
     assert!(rig.engine.get(vm.id).is_err());
     assert!(files_below(&rig.config.data_dir.join("vms")).is_empty());
     assert!(source.exists());
@@ -122,9 +130,11 @@ async fn a_disk_used_in_place_is_one_machines_alone_and_never_deleted() {
     // Nor can an edit make it the machine's own.
     let mut spec = vm.spec.clone();
     spec.disks[0].owner = FileOwner::Machine;
-    let edit = VmUpdateRequest { id: vm.id, name: None, description: None, spec: Some(spec), if_updated_at: None };
+    let edit =
+        VmUpdateRequest { id: vm.id, name: None, description: None, spec: Some(spec), if_updated_at: None };
     assert_eq!(rig.engine.update(edit, Origin::Cli).await.unwrap_err().code, ErrorCode::InvalidInput);
-    rig.succeeded(rig.engine.delete(VmDeleteRequest { id: vm.id, keep_disks: false }, Origin::Cli).await).await;
+    rig.succeeded(rig.engine.delete(VmDeleteRequest { id: vm.id, keep_disks: false }, Origin::Cli).await)
+        .await;
     assert!(path.exists());
     create(&rig, request("second", source)).await;
 }
@@ -135,7 +145,8 @@ async fn an_iso_comes_with_an_empty_disk_and_kept_disks_stay() {
     let source = CreateSource::Iso { path: text(&iso(&rig)), disk_size: Some(Bytes(1 << 30)) };
     let vm = create(&rig, request("installer", source)).await;
     assert!(vm.spec.boot_from_cdrom && vm.spec.cdroms[0].file.is_some());
-    rig.succeeded(rig.engine.delete(VmDeleteRequest { id: vm.id, keep_disks: true }, Origin::Cli).await).await;
+    rig.succeeded(rig.engine.delete(VmDeleteRequest { id: vm.id, keep_disks: true }, Origin::Cli).await)
+        .await;
     assert!(vm.spec.disks[0].file.exists());
 }
 
@@ -175,7 +186,11 @@ async fn what_cannot_be_is_said_with_its_field_and_nothing_is_made() {
     }
     assert_eq!(files_below(&rig.config.data_dir.join("vms")), before);
     assert_eq!(rig.engine.list().len(), 1);
-    assert_eq!(rig.engine.operations(Default::default()).await.unwrap().len(), 1, "no operation began");
+    assert_eq!(
+        rig.engine.operations(OperationListRequest::default()).await.unwrap().len(),
+        1,
+        "no operation began"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,4 +1,10 @@
 //! One machine through its life, on the fake QEMU.
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::print_stderr,
+    reason = "a test fails by panicking, and says what it skips"
+)]
 
 mod common;
 
@@ -6,9 +12,11 @@ use std::time::Duration;
 
 use common::{Rig, SOON, forwarding, row, spec, stop};
 use futures_util::StreamExt;
-use voidvm_model::contract::{LogKind, VmLogsRequest, VmUpdateRequest};
+use voidvm_model::contract::{LogKind, OperationListRequest, VmLogsRequest, VmUpdateRequest};
 use voidvm_model::spec::{Disk, DiskFormat, FileOwner};
-use voidvm_model::{ErrorCode, Event, MachineSpec, OperationKind, OperationStatus, Origin, StreamItem, VmState};
+use voidvm_model::{
+    ErrorCode, Event, MachineSpec, OperationKind, OperationStatus, Origin, StreamItem, VmState,
+};
 use voidvm_testkit::plan::PlannedEvent;
 use voidvm_testkit::{Plan, wait_until_async};
 
@@ -43,10 +51,16 @@ async fn from_start_to_stop_state_store_and_events_agree() {
     assert!(commands.contains(&"system_powerdown".to_owned()));
 
     // Every operation is a row; the store's state is the machine's.
-    let rows = rig.store.operations().list(&Default::default()).await.unwrap();
+    let rows = rig.store.operations().list(&OperationListRequest::default()).await.unwrap();
     let kinds: Vec<_> = rows.iter().rev().map(|row| row.kind).collect();
-    use OperationKind::{Pause, Reset, Resume, Start, Stop};
-    assert_eq!(kinds, [Start, Pause, Resume, Reset, Stop]);
+    let wanted = [
+        OperationKind::Start,
+        OperationKind::Pause,
+        OperationKind::Resume,
+        OperationKind::Reset,
+        OperationKind::Stop,
+    ];
+    assert_eq!(kinds, wanted);
     assert!(rows.iter().all(|row| row.status == OperationStatus::Succeeded && row.finished_at.is_some()));
     let stored = rig.store.vms().get(vm.id).await.unwrap().unwrap();
     assert_eq!(stored.state, VmState::Stopped);
@@ -65,8 +79,15 @@ async fn from_start_to_stop_state_store_and_events_agree() {
             }
         }
     }
-    use VmState::{Paused, Running, Starting, Stopped, Stopping};
-    assert_eq!(states, [Starting, Running, Paused, Running, Stopping, Stopped]);
+    let wanted = [
+        VmState::Starting,
+        VmState::Running,
+        VmState::Paused,
+        VmState::Running,
+        VmState::Stopping,
+        VmState::Stopped,
+    ];
+    assert_eq!(states, wanted);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -154,11 +175,11 @@ async fn what_happens_without_us_is_seen_without_an_operation() {
     let rig = Rig::new(&Plan::default(), std::slice::from_ref(&vm)).await;
     // The guest pauses and shuts down through a second voice: its own monitor's socket is ours alone, so by signal.
     rig.start(vm.id).await;
-    let operations = rig.engine.operations(Default::default()).await.unwrap().len();
+    let operations = rig.engine.operations(OperationListRequest::default()).await.unwrap().len();
     voidvm_testkit::fake::kill(rig.fake.process_of(vm.id).pid);
     let view = rig.until(vm.id, VmState::Crashed).await;
     assert!(view.attention.is_some(), "nobody asked for it");
-    assert_eq!(rig.engine.operations(Default::default()).await.unwrap().len(), operations);
+    assert_eq!(rig.engine.operations(OperationListRequest::default()).await.unwrap().len(), operations);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -223,11 +244,7 @@ async fn alive_but_mute_is_unresponsive_and_recovers() {
     let view = rig.until(vm.id, VmState::Running).await;
     assert_eq!(view.attention, None);
     // And a mute one can be forced off.
-    rig.fake.plan(&Plan {
-        hang_at: Some("query-status".to_owned()),
-        ignore_quit: true,
-        ..Plan::default()
-    });
+    rig.fake.plan(&Plan { hang_at: Some("query-status".to_owned()), ignore_quit: true, ..Plan::default() });
     rig.until(vm.id, VmState::Unresponsive).await;
     rig.force_off(vm.id).await;
     rig.no_processes().await;

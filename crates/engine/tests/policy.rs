@@ -6,13 +6,16 @@ use voidvm_engine::supervisor::policy::{Action, QUEUE_MAX, Refusal, Turn, Verdic
 use voidvm_model::VmState;
 
 /// What a person would say happens: the state after an action, or why not.
+#[expect(clippy::match_same_arms, reason = "one line per action")]
 fn carry_out(state: VmState, action: Action) -> Result<Option<VmState>, ()> {
     use Action as A;
     use VmState as S;
     Ok(match (action, state) {
         (A::Start, S::Stopped | S::Crashed | S::Broken) => Some(S::Running),
         (A::Stop, S::Running | S::Paused) => Some(S::Stopped),
-        (A::ForceOff, S::Running | S::Paused | S::Starting | S::Stopping | S::Unresponsive) => Some(S::Stopped),
+        (A::ForceOff, S::Running | S::Paused | S::Starting | S::Stopping | S::Unresponsive) => {
+            Some(S::Stopped)
+        }
         (A::Pause, S::Running) => Some(S::Paused),
         (A::Resume, S::Paused) => Some(S::Running),
         (A::Reset, S::Running | S::Paused) => Some(state),
@@ -137,8 +140,8 @@ proptest! {
         let verdict = admit(state, &[Action::Delete], request);
         let expected = matches!(
             (request, verdict),
-            (_, Verdict::Refuse(Refusal::Adopting)) | (Action::Delete, Verdict::Join)
-                | (_, Verdict::Refuse(Refusal::Behind(Action::Delete)))
+            (_, Verdict::Refuse(Refusal::Adopting | Refusal::Behind(Action::Delete)))
+                | (Action::Delete, Verdict::Join)
         );
         prop_assert!(expected, "{state:?} {request:?}: {verdict:?}");
     }
@@ -172,7 +175,10 @@ fn what_people_do_in_a_row() {
     // Impatience.
     assert_eq!(admit(VmState::Stopping, &[A::Stop], A::ForceOff), Verdict::Preempt);
     assert_eq!(admit(VmState::Unresponsive, &[], A::ForceOff), Verdict::Queue);
-    assert_eq!(admit(VmState::Unresponsive, &[], A::Stop), Verdict::Refuse(Refusal::State(VmState::Unresponsive)));
+    assert_eq!(
+        admit(VmState::Unresponsive, &[], A::Stop),
+        Verdict::Refuse(Refusal::State(VmState::Unresponsive))
+    );
     assert_eq!(admit(VmState::Adopting, &[], A::ForceOff), Verdict::Refuse(Refusal::Adopting));
     assert_eq!(admit(VmState::Running, &[], A::Delete), Verdict::Refuse(Refusal::State(VmState::Running)));
     assert_eq!(turn(VmState::Stopped, A::Stop), Turn::Moot);

@@ -1,4 +1,10 @@
 //! Limits, waiting, giving up.
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::print_stderr,
+    reason = "a test fails by panicking, and says what it skips"
+)]
 
 mod common;
 
@@ -6,6 +12,7 @@ use std::time::Duration;
 
 use common::{Rig, SOON, row, spec, stop};
 use voidvm_engine::Preferences;
+use voidvm_model::contract::OperationListRequest;
 use voidvm_model::{ErrorCode, OperationStatus, Origin, Settings, VmState};
 use voidvm_store::VmRow;
 use voidvm_testkit::{Plan, wait_until_async};
@@ -31,31 +38,28 @@ async fn no_more_start_at_a_time_than_the_limit_and_the_rest_is_visible_and_can_
         }
         statuses
     };
-    use OperationStatus::{Queued, Running};
     wait_until_async(SOON, "two at work, two waiting", async || {
         let statuses = statuses().await;
         let count = |status| statuses.iter().filter(|other| **other == status).count();
-        (count(Running) == 2 && count(Queued) == 2).then_some(())
+        (count(OperationStatus::Running) == 2 && count(OperationStatus::Queued) == 2).then_some(())
     })
     .await;
     assert_eq!(rig.fake.processes().len(), 2);
     let statuses = statuses().await;
-    let waiting = statuses.iter().position(|status| *status == Queued).unwrap();
+    let waiting = statuses.iter().position(|status| *status == OperationStatus::Queued).unwrap();
     let view = rig.engine.get(rows[waiting].id).unwrap();
     assert_eq!(view.state, VmState::Stopped);
-    assert_eq!(view.operation.unwrap().status, Queued, "visible on the machine");
+    assert_eq!(view.operation.unwrap().status, OperationStatus::Queued, "visible on the machine");
 
     // One that waits is given up at once; one at work leaves no process behind.
     let given_up = rig.engine.cancel(operations[waiting].id).await.unwrap();
     assert_eq!(given_up.status, OperationStatus::Cancelled);
-    let at_work = statuses.iter().position(|status| *status == Running).unwrap();
+    let at_work = statuses.iter().position(|status| *status == OperationStatus::Running).unwrap();
     let given_up = rig.engine.cancel(operations[at_work].id).await.unwrap();
     assert_eq!(given_up.status, OperationStatus::Cancelled);
     rig.until(rows[at_work].id, VmState::Stopped).await;
-    wait_until_async(SOON, "the next one's turn", async || {
-        (rig.fake.processes().len() == 2).then_some(())
-    })
-    .await;
+    wait_until_async(SOON, "the next one's turn", async || (rig.fake.processes().len() == 2).then_some(()))
+        .await;
     assert_eq!(rig.engine.cancel(operations[waiting].id).await.unwrap_err().code, ErrorCode::InvalidState);
 
     // Let go, and everybody gets there.
@@ -127,7 +131,7 @@ async fn the_end_of_the_engine_interrupts_what_waits_and_leaves_machines_alone()
     }
     let rig = rig.reopen().await;
     rig.engine.ready().await;
-    let log = rig.engine.operations(Default::default()).await.unwrap();
+    let log = rig.engine.operations(OperationListRequest::default()).await.unwrap();
     assert_eq!(log.iter().filter(|row| row.status == OperationStatus::Interrupted).count(), 2);
     for row in &rows {
         assert_eq!(rig.state(row.id), VmState::Running);

@@ -7,7 +7,7 @@ use voidvm_model::{ErrorBody, ErrorCode, VmState};
 use voidvm_qemu::process::Signal;
 use voidvm_qemu::qmp::Qmp;
 
-use crate::run::{Run, unresponsive};
+use crate::run::{EXIT_FOLLOWS, Run, unresponsive};
 use crate::supervisor::Step;
 
 /// A command that is over as soon as QEMU answers.
@@ -27,6 +27,10 @@ pub(crate) async fn command(qmp: Option<Qmp>, command: Command) -> Step {
         Command::Reset => "system_reset",
     };
     let answer = qmp.execute_raw(name, None, voidvm_qemu::qmp::COMMAND_TIMEOUT).await;
+    if answer.is_err() && qmp.is_closed() {
+        // The process ends: its exit, which the driver sees first, says more than this error.
+        tokio::time::sleep(EXIT_FOLLOWS).await;
+    }
     Step::Done(answer.map(drop).map_err(|error| error.body()))
 }
 

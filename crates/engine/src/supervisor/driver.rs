@@ -12,18 +12,18 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use tokio::sync::{mpsc, watch};
 use tokio::time::MissedTickBehavior;
-use voidvm_model::{ErrorBody, ErrorCode, Operation, Origin, VmState, VmView};
+use voidvm_model::{ErrorBody, Operation, Origin, VmState, VmView};
 use voidvm_qemu::process::{Exit, ProcessHandle, RunDir};
 use voidvm_qemu::qmp::QmpEvent;
 use voidvm_store::VmRow;
 
-use super::policy::{self, Refusal, Turn, Verdict};
+use super::policy::{self, Refusal, Turn};
 use super::publish::Publisher;
 use super::work::{InHand, Job, Pulse, Step, finished, given_up};
 use super::{MAILBOX, Machine, Message, Order};
-use crate::ledger::{Cancel, Outcome};
+use crate::ledger::Outcome;
 use crate::ops::delete::{self, Deletion};
-use crate::ops::{launch, power, update};
+use crate::ops::{launch, power};
 use crate::run::{Live, Run};
 use crate::shared::Shared;
 
@@ -48,12 +48,12 @@ pub(super) struct Driver {
     pub(super) pulse: InHand<Pulse>,
     /// The state the store had at start-up, and since when.
     pub(super) was: (VmState, Timestamp),
-    publisher: Publisher,
+    pub(super) publisher: Publisher,
     run: watch::Sender<Option<Arc<Run>>>,
     mailbox: mpsc::Receiver<Message>,
     /// Whose doing the change is that will be published next.
-    because: Origin,
-    retiring: bool,
+    pub(super) because: Origin,
+    pub(super) retiring: bool,
     removed: bool,
 }
 
@@ -169,7 +169,7 @@ impl Driver {
     }
 
     /// Publishes the view, if it says anything new.
-    fn publish(&mut self) {
+    pub(super) fn publish(&mut self) {
         let operation = self.queue.front().and_then(|job| job.ticket.operation());
         let run = self.live.as_ref().map(|live| Arc::clone(&live.run));
         self.run.send_if_modified(|now| {
@@ -208,108 +208,6 @@ impl Driver {
     pub(super) fn remember(&self) {
         let attention = self.vm.attention.clone();
         self.shared.ledger.remember(self.vm.id, self.vm.state, self.vm.state_since, attention);
-    }
-
-    async fn on_message(&mut self, message: Message) {
-        match message {
-            Message::Act { order, origin, reply } => {
-                let answer = self.on_order(order, origin).await;
-                // Who asked may have gone; what was asked for is done all the same.
-                let _ = reply.send(answer);
-            }
-            Message::Update { request, origin, reply } => {
-                let answer = self.on_update(*request, origin).await;
-                let _ = reply.send(answer);
-            }
-            Message::Retire => self.retire(),
-        }
-    }
-
-    async fn on_order(&mut self, order: Order, origin: Origin) -> Result<Operation, ErrorBody> {
-        if self.retiring {
-            return Err(ErrorBody::new(ErrorCode::Busy, "voidVM is ending."));
-        }
-        let actions: Vec<_> = self.queue.iter().map(|job| job.order.action()).collect();
-        let action = order.action();
-        match policy::admit(self.vm.state, &actions, action) {
-            Verdict::Refuse(refusal) => return Err(self.refused(order, refusal)),
-            Verdict::Join => {
-                let joined = self.queue.back().and_then(|job| job.ticket.operation());
-                return joined
-                    .ok_or_else(|| ErrorBody::new(ErrorCode::Busy, "The operation is just ending."));
-            }
-            Verdict::Queue => {}
-            Verdict::Preempt => {
-                for job in (0..self.queue.len()).rev() {
-                    self.give_up(job);
-                }
-            }
-        }
-        let cancel = match order {
-            Order::Start | Order::Stop { .. } => Cancel::Heeded,
-            _ => Cancel::Ignored,
-        };
-        let vm = (self.vm.id, self.vm.name.as_str());
-        let ticket = self.shared.ledger.open_operation(action.kind(), vm, origin, cancel).await?;
-        let operation = ticket.operation();
-        self.queue.push_back(Job { order, ticket, origin, permit: None, begun: false, told: false });
-        self.because = origin;
-        operation.ok_or_else(|| ErrorBody::new(ErrorCode::Internal, "The operation was lost."))
-    }
-
-    async fn on_update(
-        &mut self,
-        request: voidvm_model::contract::VmUpdateRequest,
-        origin: Origin,
-    ) -> Result<VmView, ErrorBody> {
-        if self.queue.iter().any(|job| matches!(job.order, Order::Delete { .. })) {
-            return Err(self.refused(Order::Start, Refusal::Behind(policy::Action::Delete)));
-        }
-        let changed = update::update(&self.shared, &self.vm, request, origin).await?;
-        self.vm = VmRow {
-            state: self.vm.state,
-            state_since: self.vm.state_since,
-            attention: self.vm.attention.clone(),
-            ..changed
-        };
-        if self.vm.state == VmState::Broken {
-            self.enter(VmState::Stopped);
-            self.attend(None);
-        }
-        self.because = origin;
-        self.publish();
-        Ok(self.publisher.newest())
-    }
-
-    fn refused(&self, order: Order, refusal: Refusal) -> ErrorBody {
-        let (name, state) = (&self.vm.name, self.vm.state);
-        let kind = order.action().kind().as_str().replace('_', " ");
-        let body = match refusal {
-            Refusal::State(VmState::Unresponsive) => ErrorBody::new(
-                ErrorCode::InvalidState,
-                format!("“{name}” does not answer, so it cannot be asked to {kind}."),
-            )
-            .with_hint("Wait until it answers, or force it off."),
-            Refusal::State(state) => ErrorBody::new(
-                ErrorCode::InvalidState,
-                format!("“{name}” is {state}: {kind} makes no sense now."),
-            ),
-            Refusal::Behind(action) => ErrorBody::new(
-                ErrorCode::Busy,
-                format!("“{name}” has another operation in the way ({}).", action.kind().as_str()),
-            )
-            .with_hint("Wait for it to end, or give it up."),
-            Refusal::Adopting => ErrorBody::new(
-                ErrorCode::Busy,
-                format!("voidVM is still finding out what “{name}” is doing."),
-            )
-            .with_hint("Try again in a moment."),
-            Refusal::Full => {
-                ErrorBody::new(ErrorCode::Busy, format!("Too many operations wait for “{name}” already."))
-                    .with_hint("Wait for them to end.")
-            }
-        };
-        body.with_detail("state", state.as_str())
     }
 
     /// Begins the first of the queue, as far as that needs no waiting.
@@ -485,62 +383,6 @@ impl Driver {
                 }
                 self.end(result.into());
             }
-        }
-    }
-
-    /// Gives a job up: one that waits is taken out, one at work is undone as far as it can be.
-    fn give_up(&mut self, index: usize) {
-        let Some(job) = self.queue.get_mut(index) else { return };
-        self.because = job.origin;
-        if index > 0 {
-            if let Some(job) = self.queue.remove(index) {
-                job.ticket.end(Outcome::Cancelled);
-            }
-            return;
-        }
-        job.told = true;
-        match (job.order, job.begun) {
-            (Order::Start, true) => match &mut self.live {
-                // Its launch sees the token, ends the process it started, and says so.
-                None => job.ticket.cancel().cancel(),
-                // Held before the guest's first instruction, or just let go.
-                Some(live) => {
-                    live.ending = true;
-                    live.run.kill();
-                    self.work = None;
-                    self.end(Outcome::Cancelled);
-                }
-            },
-            (Order::Delete { .. }, true) => {}
-            (order, begun) => {
-                self.work = None;
-                self.end(Outcome::Cancelled);
-                if begun && matches!(order, Order::Stop { .. }) {
-                    self.enter(VmState::Running);
-                    self.ask_pulse();
-                }
-            }
-        }
-    }
-
-    /// The app ends; the machine goes on. What has begun and must not be cut is finished, the rest is interrupted.
-    fn retire(&mut self) {
-        self.retiring = true;
-        while self.queue.len() > 1 {
-            if let Some(job) = self.queue.pop_back() {
-                job.ticket.end(Outcome::Interrupted);
-            }
-        }
-        match self.queue.front_mut() {
-            Some(job) if job.begun && matches!(job.order, Order::Start | Order::Delete { .. }) => {
-                job.told = true;
-                job.ticket.cancel().cancel();
-            }
-            Some(_) => {
-                self.work = None;
-                self.end(Outcome::Interrupted);
-            }
-            None => {}
         }
     }
 }

@@ -19,6 +19,7 @@ mod driver;
 mod observe;
 pub mod policy;
 mod publish;
+mod requests;
 mod work;
 
 pub(crate) use driver::{Begin, spawn};
