@@ -4,8 +4,10 @@
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
+use tokio_util::sync::CancellationToken;
+use voidvm_model::spec::DiskFormat;
 use voidvm_model::{Bytes, ErrorCode, VmId};
-use voidvm_qemu::image::QemuImg;
+use voidvm_qemu::image::{CopyProgress, ImageError, QemuImg};
 use voidvm_qemu::probe::{self, Capabilities, ProbeError};
 use voidvm_qemu::process::{self, Exit, RecordError, RunDir, RunRecord, SpawnError};
 
@@ -89,6 +91,40 @@ async fn what_fails_in_qemu_img_is_told_in_its_words() {
     let odd = QemuImg::new(script(dir.path(), "odd", "echo '{\"virtual-size\": \"many\"}'"));
     std::fs::write(&target, [&[0; 510][..], b"\x55\xaa"].concat()).unwrap();
     assert_eq!(odd.info(&target).await.unwrap_err().body().code, ErrorCode::QemuImgFailed);
+}
+
+#[tokio::test]
+async fn a_copy_that_is_given_up_half_way_leaves_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let target = dir.path().join("copy.qcow2");
+    let part = dir.path().join("copy.qcow2.part");
+    let words = "for f; do :; done; echo half > \"$f\"; printf '    (50.00/100%%)\\r'; exec sleep 1000";
+    let slow = QemuImg::new(script(dir.path(), "slow", words));
+    for dropped in [false, true] {
+        let (progress, cancel) = (CopyProgress::new(0), CancellationToken::new());
+        let mut seen = progress.subscribe();
+        {
+            let copy = slow.copy(Path::new("/dev/null"), DiskFormat::Raw, &target, &progress, &cancel);
+            tokio::pin!(copy);
+            tokio::select! {
+                ended = &mut copy => panic!("it ended: {ended:?}"),
+                half = seen.wait_for(|done| *done == 5000) => drop(half.unwrap()),
+            }
+            assert!(part.exists());
+            if !dropped {
+                cancel.cancel();
+                assert!(matches!(copy.await, Err(ImageError::Cancelled)));
+            }
+        }
+        assert!(!part.exists() && !target.exists());
+    }
+    // What a crash left is no obstacle.
+    std::fs::write(&part, "left").unwrap();
+    let quick = QemuImg::new(script(dir.path(), "quick", "for f; do :; done; echo whole > \"$f\""));
+    let (progress, cancel) = (CopyProgress::new(0), CancellationToken::new());
+    quick.copy(Path::new("/dev/null"), DiskFormat::Raw, &target, &progress, &cancel).await.unwrap();
+    assert_eq!(std::fs::read_to_string(&target).unwrap(), "whole\n");
+    assert!(!part.exists());
 }
 
 #[tokio::test]

@@ -141,6 +141,30 @@ async fn a_peer_that_never_answers_bounds_what_is_sent() {
 }
 
 #[tokio::test]
+async fn what_was_given_up_before_it_was_sent_is_never_sent() {
+    let (mut peer, qmp, _events) = open().await;
+    let most = voidvm_qemu::qmp::connection::IN_FLIGHT_MAX;
+    let waiting: Vec<_> = (0..most).map(|_| status(&qmp, PATIENCE)).collect();
+    let mut requests = Vec::new();
+    for _ in 0..most {
+        requests.push(peer.request().await);
+    }
+    let given_up = qmp.execute_within(&qmp::quit {}, Duration::from_millis(30)).await;
+    assert!(matches!(given_up, Err(QmpError::Timeout { .. })));
+    for request in &requests {
+        peer.answer(request, json!({})).await;
+    }
+    for one in waiting {
+        one.await.unwrap().unwrap();
+    }
+    let after = status(&qmp, PATIENCE);
+    let request = peer.request().await;
+    assert_eq!(request["execute"], "query-status", "not the quit of before");
+    peer.answer(&request, json!({})).await;
+    after.await.unwrap().unwrap();
+}
+
+#[tokio::test]
 async fn lines_may_come_in_any_pieces_and_garbage_is_skipped() {
     let (mut peer, qmp, mut events) = open().await;
     let wanted = status(&qmp, PATIENCE);
