@@ -84,6 +84,14 @@ test('everything can be done without the mouse', async (context) => {
   await page.getByText('No machine matches').waitFor();
 });
 
+test('a quick hand selects what it moved to', async (context) => {
+  const { page } = await open(context, { machines: 40 });
+  await page.locator('[data-vm]').first().focus();
+  for (const key of ['Space', 'ArrowRight', 'Space', 'ArrowDown', 'Space', 'End', 'Space'])
+    await page.keyboard.press(key);
+  await page.getByText('4 selected').waitFor();
+});
+
 test('a selection is acted on as a whole', async (context) => {
   const { page, fixture } = await open(context, { machines: 12 });
   await page.locator('[data-vm]').first().focus();
