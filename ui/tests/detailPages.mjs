@@ -36,6 +36,7 @@ export const detailPages = [
     name: 'create-image',
     path: '/machines/new?from=image',
     at: [3],
+    fail: {}, // the engine refuses the file, and the browser tells of it
     prepare: async (page) => {
       await page.locator('.path-field input').fill('/home/ada/images/broken.qcow2');
       await page.locator('.invalid-feedback').waitFor();

@@ -1,0 +1,182 @@
+import { describe, expect, it } from 'vitest';
+import type { ErrorBody, MachineSpec, Operation, VmSample, VmView } from '@/api/client';
+import { plainText } from './log/plainText';
+import { shellCommand, shellQuote } from './log/shellWords';
+import { waysOf } from './overview/addresses';
+import { byteTicks, known, newest, toColumns } from './overview/columns';
+import { editFrom, editSchema, fieldOf, freeDeviceId, specChanges, toSpec } from './settings/edit';
+import { missedStop } from './stopping';
+
+const forward = (hostPort: number, guestPort: number) =>
+  ({ protocol: 'tcp', hostAddress: '127.0.0.1', hostPort, guestPort }) as const;
+const spec: MachineSpec = {
+  version: 1,
+  machine: 'q35',
+  cpus: 2,
+  memory: 2048,
+  firmware: 'uefi',
+  accel: 'auto',
+  disks: [{ id: 'disk0', file: '/vms/a/disk0.qcow2', format: 'qcow2', owner: 'machine' }],
+  cdroms: [{ id: 'cdrom0', file: null }],
+  nics: [
+    { id: 'nic0', mac: '52:54:00:00:00:01', network: { kind: 'user', forwards: [forward(2222, 22)] } },
+    { id: 'nic1', mac: '52:54:00:00:00:02', network: { kind: 'user', forwards: [forward(8080, 80)] } },
+  ],
+  bootFromCdrom: false,
+};
+const words = {
+  memory: (mib: number) => `${String(mib)} MB`,
+  accel: String,
+  firmware: String,
+  boot: String,
+  none: 'none',
+};
+
+describe('readings as columns', () => {
+  const sample = (second: number, cpu: number | null): VmSample => ({
+    at: new Date(second * 1000).toISOString(),
+    cpu,
+    memoryResident: null,
+    memoryUsed: null,
+    diskRead: null,
+    diskWrite: null,
+    networkIn: null,
+    networkOut: null,
+  });
+
+  it('are gaps where nothing was read', () => {
+    const samples = [sample(1, 10), sample(2, null), sample(3, 30), sample(60, 40)];
+    expect(toColumns(samples, [(one) => one.cpu])).toEqual({
+      times: [1, 2, 3, 4, 60],
+      values: [[10, null, 30, null, 40]],
+    });
+  });
+
+  it('keep neighbours at the slow pace together and drop what is not newer', () => {
+    const samples = [sample(0, 1), sample(15, 2), sample(15, 9), sample(30, 3)];
+    expect(toColumns(samples, [(one) => one.cpu]).times).toEqual([0, 15, 30]);
+  });
+
+  it('tell what was ever known', () => {
+    const samples = [sample(1, 5), sample(2, null)];
+    expect(known(samples, (one) => one.cpu)).toBe(true);
+    expect(known(samples, (one) => one.networkIn)).toBe(false);
+    expect(newest(samples, (one) => one.cpu)).toBeNull();
+  });
+
+  it('have a few round marks', () => {
+    for (const top of [1, 900, 1024, 5_000_000, 3.3 * 2 ** 30]) {
+      const ticks = byteTicks(top);
+      expect(ticks[0]).toBe(0);
+      expect(ticks.length, String(top)).toBeGreaterThanOrEqual(2);
+      expect(ticks.length, String(top)).toBeLessThanOrEqual(5);
+      expect(ticks.at(-1)).toBeLessThanOrEqual(top * 1.001);
+    }
+  });
+});
+
+describe('an edit of the hardware', () => {
+  const check = (edit: ReturnType<typeof editFrom>) =>
+    editSchema((key) => key, 8192, String)
+      .safeParse(edit)
+      .error?.issues.map(({ path, message }) => `${path.join('.')} ${message}`) ?? [];
+
+  it('changes nothing by itself', () => {
+    expect(toSpec(spec, editFrom(spec))).toEqual(spec);
+    expect(check(editFrom(spec))).toEqual([]);
+  });
+
+  it('does not touch what it began with', () => {
+    const edit = editFrom(spec);
+    edit.nics[0]?.forwards.splice(0);
+    if (edit.cdroms[0]) edit.cdroms[0].file = '/iso/a.iso';
+    expect(spec.nics[0]?.network.forwards).toHaveLength(1);
+    expect(toSpec(spec, edit).cdroms).toEqual([{ id: 'cdrom0', file: '/iso/a.iso' }]);
+    expect(toSpec(spec, edit).nics[0]?.network.forwards).toEqual([]);
+  });
+
+  it('finds a port named by two cards, at the later one', () => {
+    const edit = editFrom(spec);
+    edit.nics[1]?.forwards.push({ ...forward(2222, 443) });
+    expect(check(edit)).toEqual(['nics.1.forwards.1.hostPort forwards.problem.conflict']);
+  });
+
+  it('knows the engine’s names of its fields', () => {
+    expect(fieldOf('spec.nics[1].network.forwards[0].hostPort')).toBe('nics[1].forwards[0].hostPort');
+    expect(fieldOf('spec.cdroms[0].file')).toBe('cdroms[0].file');
+    expect(fieldOf('spec.memory')).toBe('memory');
+  });
+
+  it('gives a new drive an id nobody has', () => {
+    const edit = editFrom(spec);
+    expect(freeDeviceId('cdrom', spec, edit)).toBe('cdrom1');
+    expect(freeDeviceId('disk', spec, edit)).toBe('disk1');
+  });
+
+  it('tells old and new of what differs', () => {
+    const edit = editFrom(spec);
+    edit.memory = 4096;
+    edit.nics[0]?.forwards.splice(0);
+    edit.nics[1]?.forwards.splice(0);
+    if (edit.cdroms[0]) edit.cdroms[0].file = '/iso/debian.iso';
+    expect(specChanges(spec, spec, words)).toEqual([]);
+    expect(specChanges(spec, toSpec(spec, edit), words)).toEqual([
+      { what: 'memory', from: '2048 MB', to: '4096 MB' },
+      { what: 'cdrom', from: 'none', to: 'debian.iso' },
+      { what: 'forwards', from: '2222 → 22, 8080 → 80', to: 'none' },
+    ]);
+  });
+});
+
+describe('addresses', () => {
+  it('are what one would copy', () => {
+    expect(waysOf(spec).map(({ kind, text }) => [kind, text])).toEqual([
+      ['ssh', 'ssh -p 2222 127.0.0.1'],
+      ['web', 'http://127.0.0.1:8080/'],
+    ]);
+  });
+});
+
+describe('a stop that missed its deadline', () => {
+  const vm = { id: 'a', state: 'running', operation: null } as unknown as VmView;
+  const stop = {
+    vmId: 'a',
+    kind: 'stop',
+    status: 'failed',
+    error: { code: 'guest_did_not_stop' } as ErrorBody,
+  } as Operation;
+
+  it('asks while it is the last thing that was done', () => {
+    expect(missedStop(vm, [stop])).toBe(stop);
+    expect(missedStop(vm, [{ ...stop, vmId: 'b' } as Operation, stop])).toBe(stop);
+  });
+
+  it('asks no more once something else was done, or is under way, or it stopped', () => {
+    expect(missedStop(vm, [{ ...stop, kind: 'pause', status: 'succeeded' }, stop])).toBeUndefined();
+    expect(missedStop({ ...vm, operation: stop }, [stop])).toBeUndefined();
+    expect(missedStop({ ...vm, state: 'stopped' }, [stop])).toBeUndefined();
+    expect(missedStop(vm, [{ ...stop, error: { code: 'qemu_unresponsive' } as ErrorBody }])).toBeUndefined();
+  });
+});
+
+describe('logs and commands', () => {
+  it('read without escape sequences and overwritten text', () => {
+    expect(plainText('\u001b[0;1;31mfail\u001b[0m\r\nnext')).toBe('fail\nnext');
+    expect(plainText('10%\r50%\r100%\n')).toBe('100%\n');
+    expect(plainText('\u001b]0;title\u0007$ ls\u001b[?2004h')).toBe('$ ls');
+    expect(plainText('tab\tstays, bell\u0007 goes')).toBe('tab\tstays, bell goes');
+  });
+
+  it('quote for a shell', () => {
+    expect(shellQuote('-m')).toBe('-m');
+    expect(shellQuote('{"a":1}')).toBe(`'{"a":1}'`);
+    expect(shellQuote("it's")).toBe(`'it'\\''s'`);
+    expect(shellQuote('')).toBe("''");
+  });
+
+  it('stand one option a line', () => {
+    expect(shellCommand(['qemu', '-m', '512M', '-S', '-name', 'guest=a b'])).toBe(
+      ['qemu', '-m 512M', '-S', "-name 'guest=a b'"].join(' \\\n  '),
+    );
+  });
+});
