@@ -11,7 +11,7 @@ use voidvm_model::ErrorBody;
 use voidvm_model::input::{InputEvent, ViewerMessage};
 
 /// Everything here answers well within this.
-pub(crate) const DEADLINE: Duration = Duration::from_secs(10);
+pub(crate) const DEADLINE: Duration = Duration::from_secs(20);
 
 pub(crate) async fn within<T>(future: impl Future<Output = T>) -> T {
     tokio::time::timeout(DEADLINE, future).await.expect("within the deadline")

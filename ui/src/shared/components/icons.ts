@@ -21,7 +21,6 @@ import circleHalf from 'bootstrap-icons/icons/circle-half.svg?raw';
 import clipboard from 'bootstrap-icons/icons/clipboard.svg?raw';
 import clockHistory from 'bootstrap-icons/icons/clock-history.svg?raw';
 import cloudDownload from 'bootstrap-icons/icons/cloud-download.svg?raw';
-import command from 'bootstrap-icons/icons/command.svg?raw';
 import copy from 'bootstrap-icons/icons/copy.svg?raw';
 import cpu from 'bootstrap-icons/icons/cpu.svg?raw';
 import dashLg from 'bootstrap-icons/icons/dash-lg.svg?raw';
@@ -51,6 +50,8 @@ import house from 'bootstrap-icons/icons/house.svg?raw';
 import inboxes from 'bootstrap-icons/icons/inboxes.svg?raw';
 import infoCircle from 'bootstrap-icons/icons/info-circle.svg?raw';
 import key from 'bootstrap-icons/icons/key.svg?raw';
+import inputCursorText from 'bootstrap-icons/icons/input-cursor-text.svg?raw';
+import keyboardFill from 'bootstrap-icons/icons/keyboard-fill.svg?raw';
 import keyboard from 'bootstrap-icons/icons/keyboard.svg?raw';
 import lightningCharge from 'bootstrap-icons/icons/lightning-charge.svg?raw';
 import link45deg from 'bootstrap-icons/icons/link-45deg.svg?raw';
@@ -109,7 +110,6 @@ export const icons = {
   clipboard,
   'clock-history': clockHistory,
   'cloud-download': cloudDownload,
-  command,
   copy,
   cpu,
   'dash-lg': dashLg,
@@ -139,7 +139,9 @@ export const icons = {
   inboxes,
   'info-circle': infoCircle,
   key,
+  'input-cursor-text': inputCursorText,
   keyboard,
+  'keyboard-fill': keyboardFill,
   'lightning-charge': lightningCharge,
   'link-45deg': link45deg,
   'list-task': listTask,
