@@ -16,7 +16,7 @@ use tauri::ipc::Channel;
 use tauri::{AppHandle, Manager as _, State};
 use voidvm_model::{ErrorBody, StreamItem};
 
-use crate::engine::Engine;
+use voidvm_tray::Engine;
 
 /// Longest pause between two tries to find an owner.
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
@@ -71,7 +71,7 @@ pub(crate) fn unsubscribe(subscriptions: State<'_, Subscriptions>, channel: u32)
 
 async fn forward(
     app: AppHandle,
-    mut stream: crate::engine::Events,
+    mut stream: voidvm_tray::Events,
     mut since: Option<u64>,
     channel: Channel<StreamItem>,
 ) {
@@ -90,7 +90,7 @@ async fn forward(
 }
 
 /// Waits until there is an owner again: another process, or this one.
-async fn again(app: &AppHandle, since: Option<u64>) -> crate::engine::Events {
+async fn again(app: &AppHandle, since: Option<u64>) -> voidvm_tray::Events {
     let mut pause = Duration::from_millis(200);
     loop {
         tokio::time::sleep(pause).await;

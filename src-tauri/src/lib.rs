@@ -1,4 +1,4 @@
-//! The desktop shell: one window over the engine, a tray icon while there is none, and the desktop's own services.
+//! The desktop shell: one window over the engine, an icon in the tray, and the desktop's own services.
 //!
 //! The shell holds no knowledge about machines. The page asks through one bridge command (`rpc`) and listens through one
 //! channel (`subscribe`); what else the page may ask for is the desktop: dialogs, notices, closing, updates.
@@ -6,7 +6,6 @@
 //! Invariants: at most one process of the shell per session; machines never depend on it, however it ends; a page that
 //! fails or hangs cannot keep the window open.
 
-mod engine;
 mod environment;
 mod events;
 mod files;
@@ -14,34 +13,17 @@ mod rpc;
 mod tray;
 mod updater;
 mod window;
-mod words;
 
 use std::process::ExitCode;
 
-use tauri::RunEvent;
-
-use crate::engine::Engine;
-
-/// What the command line asked for; an app of the desktop has no more than this.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Start {
-    /// Open the window.
-    Window,
-    /// Stay in the tray, as when the session starts.
-    Tray,
-}
-
-impl Start {
-    fn from_args(args: impl Iterator<Item = String>) -> Self {
-        if args.skip(1).any(|word| word == "--tray") { Self::Tray } else { Self::Window }
-    }
-}
+use tauri::{AppHandle, Manager as _, RunEvent};
+use tokio::signal::unix::{SignalKind, signal};
+use voidvm_tray::Engine;
 
 /// Runs the app until it is quit.
 #[must_use]
 pub fn run() -> ExitCode {
     environment::prepare();
-    let start = Start::from_args(std::env::args());
     let app = tauri::Builder::default()
         .plugin(tauri_plugin_single_instance::init(|app, _, _| window::show(app)))
         .plugin(tauri_plugin_window_state::Builder::default().with_state_flags(window::remembered()).build())
@@ -60,16 +42,17 @@ pub fn run() -> ExitCode {
             updater::updater_install,
             updater::updater_restart,
         ])
-        .setup(move |app| {
+        .setup(|app| {
             let handle = app.handle();
-            Engine::manage(handle);
+            let engine = Engine::default();
+            app.manage(engine.clone());
+            tauri::async_runtime::spawn(async move { engine.open().await });
+            tauri::async_runtime::spawn(end_when_told(handle.clone()));
             events::manage(handle);
             window::manage(handle);
             updater::manage(handle);
-            tray::build(handle);
-            if start == Start::Window {
-                window::show(handle);
-            }
+            tray::manage(handle);
+            window::show(handle);
             Ok(())
         })
         .build(tauri::generate_context!());
@@ -81,23 +64,27 @@ pub fn run() -> ExitCode {
         }
     };
     app.run(|app, event| match event {
-        // The last window went to the tray; only `exit` with a code ends the app.
+        // The window is gone and the tray takes over; only `exit` with a code ends the app.
         RunEvent::ExitRequested { code: None, api, .. } => api.prevent_exit(),
-        RunEvent::Exit => engine::close(app),
+        RunEvent::Exit => {
+            let engine = app.state::<Engine>();
+            tauri::async_runtime::block_on(engine.close());
+        }
         _ => {}
     });
     ExitCode::SUCCESS
 }
 
-#[cfg(test)]
-mod tests {
-    use super::Start;
-
-    #[test]
-    fn starts_in_the_tray_only_when_told() {
-        let args = |words: &[&str]| words.iter().map(ToString::to_string).collect::<Vec<_>>().into_iter();
-        assert_eq!(Start::from_args(args(&["voidvm-desktop"])), Start::Window);
-        assert_eq!(Start::from_args(args(&["voidvm-desktop", "--tray"])), Start::Tray);
-        assert_eq!(Start::from_args(args(&["--tray"])), Start::Window, "the first word is the program");
+/// The end of the session, or of the terminal, is an end like any other.
+async fn end_when_told(app: AppHandle) {
+    for kind in [SignalKind::terminate(), SignalKind::interrupt(), SignalKind::hangup()] {
+        let app = app.clone();
+        match signal(kind) {
+            Ok(mut told) => drop(tauri::async_runtime::spawn(async move {
+                told.recv().await;
+                window::quit(&app);
+            })),
+            Err(error) => tracing::warn!(%error, "a signal cannot be listened to"),
+        }
     }
 }

@@ -4,7 +4,7 @@ use serde_json::Value;
 use tauri::State;
 use voidvm_model::ErrorBody;
 
-use crate::engine::Engine;
+use voidvm_tray::Engine;
 
 /// Carries out the contract's command `name`.
 ///

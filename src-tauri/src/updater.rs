@@ -18,7 +18,7 @@ use tauri::{AppHandle, Manager as _, Runtime, State, Url};
 use tauri_plugin_updater::{Error, Update, UpdaterExt as _};
 use voidvm_model::{ErrorBody, ErrorCode};
 
-use crate::engine::Engine;
+use voidvm_tray::Engine;
 
 /// How long the endpoint may take to answer, and a package to arrive.
 const PATIENCE: Duration = Duration::from_secs(300);

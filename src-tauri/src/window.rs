@@ -1,7 +1,7 @@
-//! The one window: made when it is wanted, gone when it is closed to the tray, so that its memory is too.
+//! The one window, its closing, and what is remembered of it.
 //!
 //! ```text
-//! none ─show─► open ─close─► (setting) ─tray─► none
+//! none ─show─► open ─close─► (setting) ─tray─► none, and the tray's process takes over
 //!               ▲               │ask     └quit─► the app ends
 //!               └────stay──── asked ──close again, or the page does not answer──► the app ends
 //! ```
@@ -20,10 +20,10 @@ use tauri::{
 use tauri_plugin_window_state::{AppHandleExt as _, StateFlags};
 use voidvm_model::ErrorBody;
 use voidvm_model::settings::CloseAction;
+use voidvm_tray::Engine;
 
-use crate::engine::Engine;
 use crate::events::Subscriptions;
-use crate::tray::Tray;
+use crate::tray::{self, Tray};
 
 /// The window's name for Tauri and its capabilities.
 pub(crate) const LABEL: &str = "main";
@@ -145,7 +145,7 @@ pub(crate) async fn close_choice(
     stored
 }
 
-/// Closes the window for good and leaves the icon; without an icon nobody would find the app again, so it ends.
+/// Closes the window and leaves the icon; without an icon nobody would find the app again, so it ends.
 fn to_tray(app: &AppHandle) {
     app.state::<CloseQuestion>().0.store(false, Ordering::Release);
     if !app.state::<Tray>().is_there() {
@@ -159,6 +159,8 @@ fn to_tray(app: &AppHandle) {
     {
         tracing::warn!(%error, "the window could not be closed");
     }
+    let app = app.clone();
+    tauri::async_runtime::spawn(async move { tray::hand_over(&app).await });
 }
 
 /// Ends the app; machines go on.

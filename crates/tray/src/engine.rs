@@ -11,21 +11,32 @@
 use futures_util::stream::BoxStream;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
-use tauri::{AppHandle, Manager as _};
+use std::sync::Arc;
+use std::time::Duration;
+
 use tokio::sync::Mutex;
 use tokio::task::JoinHandle;
 use voidvm_host::{Access, Config, Overrides};
 use voidvm_model::contract::ConsoleTicket;
 use voidvm_model::settings::{CloseAction, SettingsView};
-use voidvm_model::{ErrorBody, ErrorCode, Origin, Settings, StreamItem, VmView};
+use voidvm_model::{ErrorBody, ErrorCode, OperationStatus, Origin, Settings, StreamItem, VmView};
 use voidvm_server::{ConsoleListener, LocalApi, OwnerSocket};
 
 /// Events, in their order.
-pub(crate) type Events = BoxStream<'static, StreamItem>;
+pub type Events = BoxStream<'static, StreamItem>;
 
-/// The engine, opened when it is first needed.
-#[derive(Default)]
-pub(crate) struct Engine(Mutex<Option<Open>>);
+/// How often a process that wants to leave looks whether it may.
+const GLANCE: Duration = Duration::from_millis(500);
+
+/// The engine, opened when it is first needed. Cheap to clone; clones are one.
+#[derive(Clone, Default)]
+pub struct Engine(Arc<Mutex<Option<Open>>>);
+
+impl std::fmt::Debug for Engine {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Engine").finish_non_exhaustive()
+    }
+}
 
 struct Open {
     access: Access,
@@ -66,15 +77,11 @@ impl Open {
 }
 
 impl Engine {
-    /// Puts the engine into the app's state and begins to open it.
-    pub(crate) fn manage(app: &AppHandle) {
-        app.manage(Self::default());
-        let app = app.clone();
-        tauri::async_runtime::spawn(async move {
-            if let Err(error) = app.state::<Self>().access().await {
-                tracing::error!(code = ?error.code, %error, "the engine could not be opened");
-            }
-        });
+    /// Opens the way before it is needed, so that the first call need not wait.
+    pub async fn open(&self) {
+        if let Err(error) = self.access().await {
+            tracing::error!(code = ?error.code, %error, "the engine could not be opened");
+        }
     }
 
     async fn with<T>(&self, take: impl FnOnce(&Open) -> T) -> Result<T, ErrorBody> {
@@ -90,7 +97,10 @@ impl Engine {
     }
 
     /// Carries out a command of the contract.
-    pub(crate) async fn call(&self, name: &str, payload: Value) -> Result<Value, ErrorBody> {
+    ///
+    /// # Errors
+    /// What the command says, and why the engine cannot be opened.
+    pub async fn call(&self, name: &str, payload: Value) -> Result<Value, ErrorBody> {
         let access = self.access().await?;
         let reply = access.call(name, payload, Origin::Desktop).await;
         if reply.as_ref().is_err_and(|error| error.code == ErrorCode::OwnerUnreachable) {
@@ -100,7 +110,10 @@ impl Engine {
     }
 
     /// Events after number `since`; the stream ends with the owner.
-    pub(crate) async fn subscribe(&self, since: Option<u64>) -> Result<Events, ErrorBody> {
+    ///
+    /// # Errors
+    /// Why the engine cannot be opened.
+    pub async fn subscribe(&self, since: Option<u64>) -> Result<Events, ErrorBody> {
         let access = self.access().await?;
         let stream = access.subscribe(since).await;
         if stream.is_err() {
@@ -110,30 +123,71 @@ impl Engine {
     }
 
     /// Makes the paths of a reply of `vm.console` addresses that the window can open now.
-    pub(crate) async fn reachable(&self, ticket: Value) -> Result<Value, ErrorBody> {
+    ///
+    /// # Errors
+    /// `ConsoleUnavailable` when no loopback port can be had.
+    pub async fn reachable(&self, ticket: Value) -> Result<Value, ErrorBody> {
         let consoles = self.with(|open| open.consoles.clone()).await?;
         let ticket = consoles.address(read::<ConsoleTicket>(ticket)?).await?;
         serde_json::to_value(ticket).map_err(|error| ErrorBody::new(ErrorCode::Internal, error.to_string()))
     }
 
     /// The settings in force.
-    pub(crate) async fn settings(&self) -> Result<Settings, ErrorBody> {
+    ///
+    /// # Errors
+    /// As [`Engine::call`].
+    pub async fn settings(&self) -> Result<Settings, ErrorBody> {
         Ok(self.ask::<SettingsView>("settings.get").await?.settings)
     }
 
     /// Makes what was chosen at closing the setting.
-    pub(crate) async fn remember_close(&self, action: CloseAction) -> Result<(), ErrorBody> {
+    ///
+    /// # Errors
+    /// As [`Engine::call`].
+    pub async fn remember_close(&self, action: CloseAction) -> Result<(), ErrorBody> {
         let settings = Settings { close_action: action, ..self.settings().await? };
         self.call("settings.update", json!({ "settings": settings })).await.map(drop)
     }
 
     /// Every machine.
-    pub(crate) async fn machines(&self) -> Result<Vec<VmView>, ErrorBody> {
+    ///
+    /// # Errors
+    /// As [`Engine::call`].
+    pub async fn machines(&self) -> Result<Vec<VmView>, ErrorBody> {
         self.ask("vm.list").await
     }
 
     async fn ask<Reply: DeserializeOwned>(&self, query: &str) -> Result<Reply, ErrorBody> {
         read(self.call(query, json!({})).await?)
+    }
+
+    /// Waits until no operation is in work that ends with this process: none at all where another process is the owner.
+    pub async fn idle(&self) {
+        while self.works().await {
+            tokio::time::sleep(GLANCE).await;
+        }
+    }
+
+    /// Whether this process is the owner and has operations in work.
+    pub async fn works(&self) -> bool {
+        let owner = self.0.lock().await.as_ref().is_some_and(|open| matches!(open.access, Access::Owner(_)));
+        if !owner {
+            return false;
+        }
+        for status in [OperationStatus::Running, OperationStatus::Queued] {
+            let some = self.call("operation.list", json!({ "status": status, "limit": 1 })).await;
+            if some.is_ok_and(|some| some.as_array().is_some_and(|some| !some.is_empty())) {
+                return true;
+            }
+        }
+        false
+    }
+
+    /// Lets go of the engine: what is to be written is written, and the data directory is free for the next owner.
+    pub async fn close(&self) {
+        if let Some(open) = self.0.lock().await.take() {
+            open.close().await;
+        }
     }
 
     /// Lets go of an owner that is gone; being the owner itself is not let go of.
@@ -149,14 +203,4 @@ fn read<Reply: DeserializeOwned>(reply: Value) -> Result<Reply, ErrorBody> {
     serde_json::from_value(reply).map_err(|error| {
         ErrorBody::new(ErrorCode::Internal, format!("the engine's reply is not its type: {error}"))
     })
-}
-
-/// Lets go of the engine before the process ends: what is to be written is written, and the lock is free.
-pub(crate) fn close(app: &AppHandle) {
-    let engine = app.state::<Engine>();
-    tauri::async_runtime::block_on(async {
-        if let Some(open) = engine.0.lock().await.take() {
-            open.close().await;
-        }
-    });
 }
