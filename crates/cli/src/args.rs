@@ -84,7 +84,7 @@ pub(crate) struct Create {
     #[arg(long, value_name = "FILE", conflicts_with_all = ["iso", "demo"])]
     pub(crate) image: Option<PathBuf>,
     /// Use the image where it is instead of a copy.
-    #[arg(long, requires = "image")]
+    #[arg(long, requires = "image", conflicts_with_all = ["iso", "demo"])]
     pub(crate) in_place: bool,
     /// A CD to install or live from.
     #[arg(long, value_name = "FILE", conflicts_with = "demo")]

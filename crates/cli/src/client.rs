@@ -6,9 +6,13 @@ use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
+use tokio::sync::Mutex;
 use voidvm_host::handlers::read_reply;
-use voidvm_host::{Access, Config};
-use voidvm_model::contract::{OperationGetRequest, OperationRef, VmListRequest, VmRef};
+use voidvm_host::remote::UNSENT;
+use voidvm_host::{Access, Config, Host};
+use voidvm_model::contract::{
+    CommandKind, OperationGetRequest, OperationListRequest, OperationRef, VmListRequest, VmRef, command,
+};
 use voidvm_model::{ErrorBody, ErrorCode, Operation, OperationStatus, Origin, VmId, VmView};
 use voidvm_server::OwnerSocket;
 
@@ -18,18 +22,26 @@ use crate::output::watched;
 const WAIT_WATCHED: u32 = 1;
 const WAIT: u32 = 30;
 
-/// The engine: in this process, or in the one that owns the data directory.
+/// How often a call looks for a new owner when the one it knew has ended.
+const OWNERS: usize = 5;
+
+/// The engine: in this process, or in the one that owns the data directory. An owner that is another command ends when it is
+/// done; then the next one of us becomes the owner, or finds it.
 #[derive(Debug)]
 pub(crate) struct Client {
+    config: Config,
+    state: Mutex<State>,
+}
+
+#[derive(Debug)]
+struct State {
     access: Access,
     /// While this process is the owner, others may need it.
     socket: Option<OwnerSocket>,
 }
 
-impl Client {
-    /// Becomes the owner or its client. As the owner, waits until it is known what each machine does.
-    pub(crate) async fn open(config: Config) -> Result<Self, ErrorBody> {
-        config.check()?;
+impl State {
+    async fn open(config: Config) -> Result<Self, ErrorBody> {
         let access = Access::open(config).await?;
         let socket = match access.host() {
             Some(host) => {
@@ -41,19 +53,31 @@ impl Client {
         };
         Ok(Self { access, socket })
     }
+}
 
-    /// Lets go; machines go on.
-    pub(crate) async fn close(self) {
-        if let Some(socket) = self.socket {
-            socket.stop().await;
-        }
-        if let Some(host) = self.access.host() {
-            host.close().await;
-        }
+impl Client {
+    /// Becomes the owner or its client. As the owner, waits until it is known what each machine does.
+    pub(crate) async fn open(config: Config) -> Result<Self, ErrorBody> {
+        config.check()?;
+        let state = Mutex::new(State::open(config.clone()).await?);
+        Ok(Self { config, state })
     }
 
-    pub(crate) fn access(&self) -> &Access {
-        &self.access
+    /// Lets go; machines go on. An owner first lets the others finish what they have begun here.
+    pub(crate) async fn close(self) {
+        let State { access, socket } = self.state.into_inner();
+        let Access::Owner(host) = access else { return };
+        settle(&host).await;
+        if let Some(socket) = socket {
+            socket.stop().await;
+        }
+        // What was asked for while the socket was being closed.
+        settle(&host).await;
+        host.close().await;
+    }
+
+    pub(crate) async fn access(&self) -> Access {
+        self.state.lock().await.access.clone()
     }
 
     pub(crate) async fn call<T: DeserializeOwned>(
@@ -64,7 +88,30 @@ impl Client {
         let payload = serde_json::to_value(request).map_err(|error| {
             ErrorBody::new(ErrorCode::Internal, format!("The request cannot be written: {error}."))
         })?;
-        read_reply(self.access.call(name, payload, Origin::Cli).await?)
+        let reads = command(name).is_some_and(|command| command.kind == CommandKind::Query);
+        for _ in 0..OWNERS {
+            let access = self.access().await;
+            match access.call(name, payload.clone(), Origin::Cli).await {
+                Err(error) if error.code == ErrorCode::OwnerUnreachable && (reads || unsent(&error)) => {
+                    self.reopen(&access).await?;
+                }
+                outcome => return read_reply(outcome?),
+            }
+        }
+        read_reply(self.access().await.call(name, payload, Origin::Cli).await?)
+    }
+
+    /// Finds the next owner, unless another call has found it meanwhile.
+    async fn reopen(&self, lost: &Access) -> Result<(), ErrorBody> {
+        let mut state = self.state.lock().await;
+        let still_lost = match (lost, &state.access) {
+            (Access::Client(lost), Access::Client(now)) => lost.socket() == now.socket(),
+            _ => false,
+        };
+        if still_lost {
+            *state = State::open(self.config.clone()).await?;
+        }
+        Ok(())
     }
 
     /// The machine of that name or id.
@@ -118,7 +165,7 @@ impl Client {
         reached: impl Fn(&VmView) -> bool,
     ) -> Result<VmView, ErrorBody> {
         let wait = async {
-            let mut events = self.access.subscribe(None).await?;
+            let mut events = self.access().await.subscribe(None).await?;
             loop {
                 let vm: VmView = self.call("vm.get", &VmRef { id }).await?;
                 if reached(&vm) {
@@ -136,6 +183,30 @@ impl Client {
             .await
             .unwrap_or_else(|_| Err(ErrorBody::new(ErrorCode::Timeout, "The machine is not there yet.")))
     }
+}
+
+/// Waits until nothing is under way.
+async fn settle(host: &Host) {
+    for status in [OperationStatus::Running, OperationStatus::Queued] {
+        loop {
+            let request = OperationListRequest {
+                status: Some(status),
+                limit: Some(1),
+                ..OperationListRequest::default()
+            };
+            let Ok(operations) = host.engine().operations(request).await else { return };
+            let Some(operation) = operations.first() else { break };
+            let wait = Duration::from_secs(u64::from(WAIT));
+            if host.engine().operation_wait(operation.id, wait).await.is_err() {
+                return;
+            }
+        }
+    }
+}
+
+/// Whether the owner never heard the request.
+fn unsent(error: &ErrorBody) -> bool {
+    error.details.as_ref().is_some_and(|details| details.contains_key(UNSENT))
 }
 
 fn progress_bar(operation: &Operation) -> ProgressBar {

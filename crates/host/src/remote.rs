@@ -24,6 +24,8 @@ use crate::console::{ConsoleLine, carry};
 
 /// The header that says through which face of the product a client of the socket was asked.
 pub const ORIGIN_HEADER: &str = "x-voidvm-origin";
+/// A detail of an error that says that the owner never heard the request: it can be made again.
+pub const UNSENT: &str = "unsent";
 /// The largest answer that is read: a screenshot in base64 is the largest there is.
 const ANSWER_MAX: usize = 64 << 20;
 /// No command takes longer: waiting for an operation is 60 s at most.
@@ -130,7 +132,8 @@ impl RemoteClient {
     }
 
     async fn connect(&self) -> Result<UnixStream, ErrorBody> {
-        UnixStream::connect(&self.socket).await.map_err(|error| self.unreachable(error))
+        let unheard = |error| self.unreachable(error).with_detail(UNSENT, true);
+        UnixStream::connect(&self.socket).await.map_err(unheard)
     }
 
     fn unreachable(&self, reason: impl std::fmt::Display) -> ErrorBody {

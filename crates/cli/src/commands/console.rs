@@ -23,7 +23,8 @@ const QUIET: Duration = Duration::from_secs(1);
 pub(crate) async fn attach(vm: &str, client: &Client, format: Format) -> Result<(), ErrorBody> {
     let vm = client.find(vm).await?;
     let ticket: ConsoleTicket = client.call("vm.console", &VmRef { id: vm.id }).await?;
-    let ConsoleLine { mut to_viewer, from_viewer, .. } = client.access().console(&ticket.serial).await?;
+    let ConsoleLine { mut to_viewer, from_viewer, .. } =
+        client.access().await.console(&ticket.serial).await?;
     let interactive = std::io::stdin().is_terminal();
     if interactive {
         note(format, format_args!("Connected to {}. Ctrl+] leaves.", vm.name));
