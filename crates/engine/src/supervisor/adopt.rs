@@ -22,6 +22,9 @@ use crate::ledger::{Cancel, Outcome};
 use crate::run::{self, Attached, Came, GuestStatus, Run};
 use crate::shared::Shared;
 
+/// From a closed monitor to the end of its process.
+pub(crate) const LAST_WORDS: Duration = Duration::from_millis(500);
+
 /// What was found of a machine's process.
 pub(crate) enum Found {
     /// It lives and answers.
@@ -103,17 +106,25 @@ pub(crate) async fn find(shared: Arc<Shared>, vm: VmRow, stray: Option<ProcessHa
         ticket.begin();
     }
     let patience = shared.config.timing.adoption;
-    let attached = attach(process.clone(), record.clone(), dir.clone(), Came::Adopted, patience).await;
+    let attached = tokio::select! {
+        biased;
+        // It was about to end: nobody waits for a monitor that will not come.
+        _ = process.wait_exit() => Err(None),
+        attached = attach(process.clone(), record.clone(), dir.clone(), Came::Adopted, patience) => attached.map_err(Some),
+    };
+    let attached = match attached {
+        // A monitor closes a moment before its process ends.
+        Err(Some(_)) if tokio::time::timeout(LAST_WORDS, process.wait_exit()).await.is_ok() => Err(None),
+        other => other,
+    };
     let (found, outcome) = match attached {
         Ok((attached, GuestStatus::Prelaunch)) => {
             end_unstarted(&attached, shared.config.timing.force_step).await;
             (Found::Absent(LastEnd::NeverRan), Outcome::Succeeded)
         }
         Ok((attached, status)) => (Found::Live(attached, status), Outcome::Succeeded),
-        Err(_) if process.has_ended().unwrap_or(false) => {
-            (Found::Absent(last_end(&vm, &dir)), Outcome::Succeeded)
-        }
-        Err(error) => {
+        Err(None) => (Found::Absent(last_end(&vm, &dir)), Outcome::Succeeded),
+        Err(Some(error)) => {
             let body = error.body();
             let run = Run::new(process, record, dir, Came::Adopted, None);
             (Found::Mute(Attached { run, events: None }, body.clone()), Outcome::Failed(body.into()))
