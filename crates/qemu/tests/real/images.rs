@@ -8,6 +8,7 @@ use voidvm_model::spec::DiskFormat;
 use voidvm_model::system::ImageKind;
 use voidvm_model::{Bytes, ErrorCode};
 use voidvm_qemu::image::{CopyProgress, ImageError};
+use voidvm_testkit::SmallDisk;
 
 use crate::common::qemu_img;
 
@@ -158,4 +159,26 @@ async fn real_uefi_variables_are_qcow2() {
     voidvm_qemu::firmware::make_vars(&qemu_img(), &ovmf, &vars).await.unwrap();
     let size = std::fs::metadata(&ovmf.vars_template).unwrap().len();
     assert_eq!(qemu_img().info(&vars).await.unwrap().virtual_size, Bytes(size));
+}
+
+#[tokio::test]
+async fn real_a_full_or_read_only_disk_is_named_and_left_clean() {
+    let dir = tempfile::tempdir().unwrap();
+    let source = dir.path().join("source");
+    raw_disk(&source, 8 << 20);
+    let noise: Vec<u8> =
+        (0..8_u32 << 18).flat_map(|n| (n.wrapping_mul(2_654_435_761)).to_le_bytes()).collect();
+    std::io::Write::write_all(&mut std::fs::OpenOptions::new().append(true).open(&source).unwrap(), &noise)
+        .unwrap();
+    // Where no file system can be mounted there is nothing to prove this on.
+    let Some(disk) = SmallDisk::mount(2048) else { return };
+    let target = disk.path().join("copy.qcow2");
+    let (progress, never) = (CopyProgress::new(0), CancellationToken::new());
+    let full =
+        qemu_img().copy(&source, DiskFormat::Raw, &target, &progress, &never).await.unwrap_err().body();
+    assert_eq!(full.code, ErrorCode::DiskFull, "{full:?}");
+    assert_eq!(std::fs::read_dir(disk.path()).unwrap().count(), 0, "its part is gone");
+    disk.make_read_only();
+    let refused = qemu_img().create_qcow2(&target, Bytes(1 << 20)).await.unwrap_err().body();
+    assert_eq!(refused.code, ErrorCode::ReadOnly, "{refused:?}");
 }
