@@ -241,6 +241,8 @@ fn the_command_line_hosts_machines_itself_and_they_live_on() {
     assert_eq!(home.fake().processes().len(), 1);
     // An owner comes: the command line becomes its client.
     let serve = home.serve();
+    let id = serve.client.vms()[0].id;
+    serve.client.wait_vm(id, "running again", |view| view.state == VmState::Running);
     assert_eq!(home.json(&["show", "one"])["run"]["pid"], pid);
     home.json(&["stop", "one"]);
     assert_eq!(serve.client.vms()[0].state, VmState::Stopped);

@@ -63,7 +63,11 @@ fn machines_and_operations_survive_kills_at_any_moment() {
         let began = Instant::now();
         let serve = home.serve();
         let views = settled(&serve.client);
-        longest = longest.max(began.elapsed());
+        let took = began.elapsed();
+        if took > Duration::from_secs(1) {
+            eprintln!("round {round}: settled after {took:?}: {views:#?}");
+        }
+        longest = longest.max(took);
         let context = format!("seed {seed}, round {round}");
         adopted += check_machines(&home, &views, &expected, &context);
         interrupted += check_operations(&serve.client, &acknowledged, &views, &context);

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use serde_json::{Value, json};
-use voidvm_model::{ErrorBody, ErrorCode, Operation, OperationStatus, VmId, VmState};
+use voidvm_model::{ErrorBody, ErrorCode, Operation, OperationStatus, VmId, VmState, VmView};
 use voidvm_testkit::{Home, Plan, Serve, SmallDisk};
 use voidvm_tests::{create_request, make_iso};
 
@@ -330,18 +330,31 @@ fn a_qemu_that_fails_is_told_apart() {
 
 #[test]
 fn a_qemu_that_hangs_is_given_up() {
-    let bench = Bench::new(&Plan::default());
-    let id = bench.create("x");
-    for moment in ["start", "greeting", "cont"] {
-        bench.home.fake().plan(&Plan { hang_at: Some(moment.into()), ..Plan::default() });
-        let error = bench.start_refused(id);
-        assert!(
-            matches!(error.code, ErrorCode::QemuUnresponsive | ErrorCode::Timeout),
-            "{moment}: {error:?}"
-        );
-    }
+    // A machine for each moment, so that their deadlines run side by side.
+    let moments = ["start", "greeting", "cont"];
+    let hangs = |moment: &str| Plan { hang_at: Some(moment.to_owned()), ..Plan::default() };
+    let vms = moments.map(|moment| (moment.to_owned(), hangs(moment))).into();
+    let bench = Bench::new(&Plan { vms, ..Plan::default() });
+    let ids = moments.map(|moment| bench.create(moment));
+    std::thread::scope(|scope| {
+        for (id, moment) in ids.into_iter().zip(moments) {
+            let bench = &bench;
+            scope.spawn(move || {
+                let error = clear(&bench.operate("vm.start", &json!({"id": id})).unwrap_err());
+                assert!(
+                    matches!(error.code, ErrorCode::QemuUnresponsive | ErrorCode::Timeout),
+                    "{moment}: {error:?}"
+                );
+                let rest = |view: &VmView| !view.state.is_live() && view.operation.is_none();
+                assert_ne!(bench.serve.client.wait_vm(id, "its rest", rest).state, VmState::Broken);
+            });
+        }
+    });
+    assert_eq!(bench.home.fake().processes(), []);
     bench.home.fake().plan(&Plan::default());
-    bench.operate("vm.start", &json!({"id": id})).unwrap();
+    for id in ids {
+        bench.operate("vm.start", &json!({"id": id})).unwrap();
+    }
 }
 
 #[test]

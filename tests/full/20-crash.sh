@@ -1,0 +1,5 @@
+#!/bin/sh
+# The owner killed 200 times instead of 20, and the guest's own survival.
+set -eu
+cd "$(dirname "$0")/../.."
+VOIDVM_CRASH_ROUNDS=200 cargo nextest run -p voidvm-tests --test crash --test adoption
