@@ -1,12 +1,13 @@
 /** Tells how operations ended: failures as notices that stay, the rest to screen readers alone (the page shows it anyway). */
 import { onScopeDispose } from 'vue';
 import { useI18n } from 'vue-i18n';
+import { useRouter } from 'vue-router';
 import { events, type Operation } from '@/api/client';
 import { isFinal, useMachines } from '@/api/stores';
 import { useVmActions } from '@/features/vm';
 import { announce } from '@/shared/composables/announce';
 import { useErrorText } from '@/shared/composables/errorText';
-import { showToast } from '@/shared/composables/toasts';
+import { closeToast, showToast } from '@/shared/composables/toasts';
 
 /** Ends remembered, so that an end told twice is shown once. */
 const REMEMBERED = 500;
@@ -16,7 +17,10 @@ export function useOperationNews(): void {
   const machines = useMachines();
   const actions = useVmActions();
   const errorText = useErrorText();
+  const router = useRouter();
   const told = new Set<string>();
+  /** Notices of guests that did not stop in time, by machine: gone once something else is done with it. */
+  const late = new Map<string, number>();
 
   function tell(operation: Operation): void {
     const what = t(`vm.operation.${operation.kind}`);
@@ -28,7 +32,9 @@ export function useOperationNews(): void {
     if (operation.status !== 'failed' || !operation.error) return;
     const { sentence, hint } = errorText(operation.error);
     if (operation.error.code === 'guest_did_not_stop') {
-      showToast({
+      // Its own page asks there.
+      if (router.currentRoute.value.params.id === operation.vmId) return;
+      const notice = showToast({
         tone: 'error',
         text: t('vm.didNotStop', { name }),
         hint,
@@ -40,6 +46,7 @@ export function useOperationNews(): void {
           },
         },
       });
+      late.set(operation.vmId, notice);
       return;
     }
     showToast({
@@ -52,8 +59,13 @@ export function useOperationNews(): void {
   onScopeDispose(
     events.listen({
       event: (event) => {
-        if (event.type !== 'operation_changed' || !isFinal(event.operation) || told.has(event.operation.id))
-          return;
+        if (event.type !== 'operation_changed' || told.has(event.operation.id)) return;
+        const notice = late.get(event.operation.vmId);
+        if (notice !== undefined) {
+          closeToast(notice);
+          late.delete(event.operation.vmId);
+        }
+        if (!isFinal(event.operation)) return;
         told.add(event.operation.id);
         const [oldest] = told;
         if (told.size > REMEMBERED && oldest !== undefined) told.delete(oldest);

@@ -98,6 +98,8 @@ export default {
     atNextStart: '虚拟机正在运行，修改将在下次启动时生效。',
     unsaved: '有尚未保存的修改。',
     discard: '放弃修改',
+    leaveTitle: '放弃修改？',
+    leaveText: '{name} 的修改尚未保存。',
     loadNewest: '载入最新内容并放弃我的修改',
     deleteTitle: '删除这台虚拟机',
     deleteText: '会先列出将删除哪些文件、释放多少空间。',
