@@ -13,7 +13,7 @@ use voidvm_host::{Access, Config, Host};
 use voidvm_model::contract::{
     CommandKind, OperationGetRequest, OperationListRequest, OperationRef, VmListRequest, VmRef, command,
 };
-use voidvm_model::{ErrorBody, ErrorCode, Operation, OperationStatus, Origin, VmId, VmView};
+use voidvm_model::{ErrorBody, ErrorCode, Operation, OperationStatus, Origin, VmId, VmState, VmView};
 use voidvm_server::OwnerSocket;
 
 use crate::output::watched;
@@ -22,6 +22,8 @@ use crate::output::watched;
 const WAIT_WATCHED: u32 = 1;
 const WAIT: u32 = 30;
 
+/// How long an owner that has just begun may take to find out what a machine does.
+const ADOPTION: Duration = Duration::from_secs(10);
 /// How often a call looks for a new owner when the one it knew has ended.
 const OWNERS: usize = 5;
 
@@ -114,18 +116,23 @@ impl Client {
         Ok(())
     }
 
-    /// The machine of that name or id.
+    /// The machine of that name or id, as soon as it is known what it does.
     pub(crate) async fn find(&self, vm: &str) -> Result<VmView, ErrorBody> {
-        if let Ok(id) = vm.parse::<VmId>() {
-            return self.call("vm.get", &VmRef { id }).await;
+        let found: VmView = if let Ok(id) = vm.parse::<VmId>() {
+            self.call("vm.get", &VmRef { id }).await?
+        } else {
+            let request = VmListRequest { name: Some(vm.to_owned()), state: None };
+            let found: Vec<VmView> = self.call("vm.list", &request).await?;
+            found.into_iter().next().ok_or_else(|| {
+                ErrorBody::new(ErrorCode::VmNotFound, format!("There is no machine “{vm}”."))
+                    .with_field("vm")
+                    .with_hint("See the names with: voidvm list")
+            })?
+        };
+        if found.state != VmState::Adopting {
+            return Ok(found);
         }
-        let request = VmListRequest { name: Some(vm.to_owned()), state: None };
-        let found: Vec<VmView> = self.call("vm.list", &request).await?;
-        found.into_iter().next().ok_or_else(|| {
-            ErrorBody::new(ErrorCode::VmNotFound, format!("There is no machine “{vm}”."))
-                .with_field("vm")
-                .with_hint("See the names with: voidvm list")
-        })
+        self.until(found.id, ADOPTION, |vm| vm.state != VmState::Adopting).await
     }
 
     /// Waits until an operation has ended, showing how far it is; Ctrl+C gives it up.

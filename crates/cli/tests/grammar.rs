@@ -1,4 +1,5 @@
 //! The command line from outside, as scripts use it: exit codes, documents, and what is left when it ends.
+#![expect(clippy::unwrap_used, reason = "a test")]
 
 use std::path::{Path, PathBuf};
 use std::process::Command;

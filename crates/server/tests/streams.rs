@@ -1,4 +1,5 @@
 //! Events and consoles over WebSockets, on the local API and on the owner's socket.
+#![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test")]
 
 mod support;
 

@@ -1,6 +1,13 @@
 //! A real host in a directory of its own, its local API on a free port, and the plainest of HTTP clients: tests set every header
 //! themselves.
-#![allow(dead_code, unreachable_pub, reason = "each test file uses its part")]
+#![allow(
+    dead_code,
+    unreachable_pub,
+    clippy::unwrap_used,
+    clippy::panic,
+    missing_docs,
+    reason = "a test's helper; each test file uses its part"
+)]
 
 use std::collections::HashMap;
 
@@ -25,7 +32,8 @@ pub fn config(root: &std::path::Path, variables: &[(&str, &str)]) -> Config {
     std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&data).unwrap();
     let token = data.join("token");
     if !token.exists() {
-        let mut file = std::fs::OpenOptions::new().write(true).create(true).mode(0o600).open(token).unwrap();
+        let mut file =
+            std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(token).unwrap();
         std::io::Write::write_all(&mut file, b"0123456789abcdefghijklmnopqrstuvwxyzABCDEFG").unwrap();
     }
     let home = root.display().to_string();
