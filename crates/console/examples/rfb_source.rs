@@ -2,7 +2,8 @@
 //! [FOLDER]` serves `ws://127.0.0.1:PORT/console/PATTERN-WIDTHxHEIGHT` by the same session as a real one, and FOLDER's files.
 //!
 //! Patterns, each a new full frame as soon as one is asked for: `video` (every pixel changes, nothing repeats), `scroll` (a page
-//! of text moves by a line); and `idle`, which changes a block of 16 × 16 pixels for each key that goes down.
+//! of text moves by a line); and `idle`, which changes a block of 16 × 16 pixels for each key that goes down. As a yardstick
+//! `ws://127.0.0.1:PORT/plain/WIDTHxHEIGHT` sends full frames of four bytes a pixel, made beforehand, without any display behind.
 #![allow(
     clippy::unwrap_used,
     clippy::print_stdout,
@@ -17,6 +18,7 @@ use axum::http::{StatusCode, header};
 use axum::response::IntoResponse;
 use axum::routing::get;
 use axum::serve::ListenerExt as _;
+use bytes::Bytes;
 use futures_util::{SinkExt as _, StreamExt as _};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::UnixStream;
@@ -29,7 +31,11 @@ async fn main() {
     let mut arguments = std::env::args().skip(1);
     let port: u16 = arguments.next().and_then(|text| text.parse().ok()).unwrap_or(4190);
     let folder = arguments.next().unwrap_or_else(|| ".".to_owned());
-    let app = Router::new().route("/console/{what}", get(connect)).fallback(file).with_state(folder);
+    let app = Router::new()
+        .route("/console/{what}", get(connect))
+        .route("/plain/{size}", get(plain))
+        .fallback(file)
+        .with_state(folder);
     let listener = tokio::net::TcpListener::bind(("127.0.0.1", port)).await.unwrap();
     println!("http://127.0.0.1:{port}");
     let listener = listener.tap_io(|stream| {
@@ -63,6 +69,32 @@ async fn connect(Path(what): Path<String>, upgrade: WebSocketUpgrade) -> impl In
         height: height.parse().unwrap(),
     };
     upgrade.write_buffer_size(0).on_upgrade(async move |socket| carry(socket, source).await)
+}
+
+async fn plain(Path(size): Path<String>, upgrade: WebSocketUpgrade) -> impl IntoResponse {
+    let (width, height) = size.split_once('x').unwrap();
+    let source = Source {
+        pattern: "video".to_owned(),
+        width: width.parse().unwrap(),
+        height: height.parse().unwrap(),
+    };
+    upgrade.write_buffer_size(0).on_upgrade(async move |mut socket| {
+        let frames: Vec<Bytes> = (0..12)
+            .map(|frame| {
+                let mut pixels = source.frame(frame).split_off(16);
+                pixels.iter_mut().skip(3).step_by(4).for_each(|alpha| *alpha = 255);
+                pixels.into()
+            })
+            .collect();
+        for (count, frame) in frames.iter().cycle().enumerate() {
+            if count >= 2 && !matches!(socket.recv().await, Some(Ok(_))) {
+                return;
+            }
+            if socket.send(Message::Binary(frame.clone())).await.is_err() {
+                return;
+            }
+        }
+    })
 }
 
 async fn carry(socket: WebSocket, source: Source) {

@@ -39,6 +39,12 @@ try {
         `${size} ${pattern}: ${fps.toFixed(1)} fps, ${megabytes.toFixed(2)} MB a frame, page ${(busy * 100).toFixed(0)} % busy`,
       );
     }
+    const [width, height] = size.split('x').map(Number);
+    const fps = await page.evaluate(
+      (all) => window.bench.plain(...all),
+      [`ws://127.0.0.1:${port}/plain/${size}`, width, height, Number(seconds)],
+    );
+    console.log(`${size} plain frames, four bytes a pixel, no display: ${fps.toFixed(1)} fps`);
     const times = await page.evaluate((a) => window.bench.keys(a, 200), address('idle', size));
     const at = (share) => times[Math.floor(times.length * share)].toFixed(1);
     console.log(`${size} key to canvas: p50 ${at(0.5)} ms, p95 ${at(0.95)} ms`);

@@ -54,6 +54,29 @@ async function frames(address: string, seconds: number) {
   };
 }
 
+/** Full frames of four bytes a pixel drawn per second: what the transport does without any of the console's work. */
+async function plain(address: string, width: number, height: number, seconds: number) {
+  const canvas = document.querySelector<HTMLCanvasElement>('#screen');
+  const context = canvas?.getContext('2d', { alpha: false, willReadFrequently: true });
+  if (!canvas || !context) throw new Error('no canvas');
+  [canvas.width, canvas.height] = [width, height];
+  const socket = new WebSocket(address);
+  socket.binaryType = 'arraybuffer';
+  let frames = 0;
+  socket.onmessage = ({ data }: MessageEvent<ArrayBuffer>) => {
+    context.putImageData(new ImageData(new Uint8ClampedArray(data), width, height), 0, 0);
+    socket.send('');
+    frames += 1;
+  };
+  await new Promise((resolve) => setTimeout(resolve, 500));
+  const before = frames;
+  const start = performance.now();
+  await new Promise((resolve) => setTimeout(resolve, seconds * 1000));
+  const fps = ((frames - before) * 1000) / (performance.now() - start);
+  socket.close();
+  return fps;
+}
+
 /** Milliseconds from a key to its pixels on the canvas. */
 async function keys(address: string, count: number) {
   const { socket, next } = await open(address);
@@ -71,4 +94,4 @@ async function keys(address: string, count: number) {
   return times.sort((a, b) => a - b);
 }
 
-Object.assign(window, { bench: { frames, keys } });
+Object.assign(window, { bench: { frames, plain, keys } });
