@@ -7,7 +7,6 @@
 use std::net::{TcpListener, UdpSocket};
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 use voidvm_model::spec::{Accel, Firmware, PortForward, Protocol};
@@ -22,10 +21,7 @@ use crate::ledger::Failure;
 use crate::platform::{self, Qemu};
 use crate::run::{Attached, Came};
 use crate::shared::Shared;
-use crate::supervisor::adopt::{AttachError, attach};
-
-/// From a closed monitor to the end of its process.
-const LAST_WORDS: Duration = Duration::from_millis(500);
+use crate::supervisor::adopt::{AttachError, LAST_WORDS, attach};
 
 /// Why a machine was not started.
 pub(crate) enum Refused {

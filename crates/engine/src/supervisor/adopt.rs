@@ -69,7 +69,8 @@ impl AttachError {
     }
 }
 
-/// Reaches the monitor of a process that was identified, and makes sure it is the machine's.
+/// Reaches the monitor of a process that was identified. One that was found is asked whose it is and what its guest does; one
+/// that was just started, behind a socket in a directory that was empty before, need not be.
 pub(crate) async fn attach(
     process: ProcessHandle,
     record: RunRecord,
@@ -78,15 +79,22 @@ pub(crate) async fn attach(
     patience: Duration,
 ) -> Result<(Attached, GuestStatus), AttachError> {
     let (qmp, events) = Qmp::connect(&dir.qmp(), patience).await.map_err(AttachError::Qmp)?;
+    let status = match came {
+        Came::Launched => GuestStatus::Prelaunch,
+        Came::Adopted => interview(&qmp, record.uuid, patience).await?,
+    };
+    let run = Run::new(process, record, dir, came, Some(qmp));
+    Ok((Attached { run, events: Some(events) }, status))
+}
+
+/// Makes sure that a monitor is machine `id`'s, and asks what its guest does.
+async fn interview(qmp: &Qmp, id: VmId, patience: Duration) -> Result<GuestStatus, AttachError> {
     let answer = qmp.execute_raw("query-uuid", None, patience).await.map_err(AttachError::Qmp)?;
     let uuid = answer.get("UUID").and_then(|uuid| uuid.as_str()).and_then(|uuid| uuid.parse().ok());
     match uuid {
-        Some(id) if id == record.uuid => {}
-        other => return Err(AttachError::Foreign(other.unwrap_or(VmId(uuid::Uuid::nil())))),
+        Some(uuid) if uuid == id => run::status(qmp, patience).await.map_err(AttachError::Qmp),
+        other => Err(AttachError::Foreign(other.unwrap_or(VmId(uuid::Uuid::nil())))),
     }
-    let status = run::status(&qmp, patience).await.map_err(AttachError::Qmp)?;
-    let run = Run::new(process, record, dir, came, Some(qmp));
-    Ok((Attached { run, events: Some(events) }, status))
 }
 
 /// Finds a machine's process and takes it over. `stray` is a process of this machine that has no record.

@@ -303,6 +303,7 @@ fn decode<T: DeserializeOwned>(command: &str, answer: Value) -> Result<T, QmpErr
 
 /// Connects as soon as somebody listens.
 pub(crate) async fn connect_stream(path: &Path, end: Instant) -> Result<UnixStream, QmpError> {
+    let began = Instant::now();
     let mut pause = Duration::from_millis(1);
     loop {
         let source = match timeout_at(end, UnixStream::connect(path)).await {
@@ -319,7 +320,10 @@ pub(crate) async fn connect_stream(path: &Path, end: Instant) -> Result<UnixStre
         }
         // There is nothing to wait on: the socket is made by a process that says nothing before it.
         tokio::time::sleep(pause).await;
-        pause = (pause * 2).min(Duration::from_millis(16));
+        // A start is waited for by a person, and an attempt costs microseconds: seldom only when something is wrong.
+        if began.elapsed() > Duration::from_millis(500) {
+            pause = (pause * 2).min(Duration::from_millis(16));
+        }
     }
 }
 
