@@ -16,7 +16,7 @@ use voidvm_model::{ErrorBody, ErrorCode, Origin, StreamItem};
 
 use crate::config::Config;
 use crate::console::ConsoleLine;
-use crate::handlers::{Caller, dispatch};
+use crate::handlers::{Answer, Caller, dispatch};
 use crate::host::Host;
 use crate::owner::{OwnerLock, Ownership};
 use crate::remote::RemoteClient;
@@ -90,6 +90,19 @@ impl Access {
                 dispatch(host, name, payload, &Caller::new(origin)).await.map(|answer| answer.value())
             }
             Self::Client(client) => client.call(name, &payload, origin).await,
+        }
+    }
+
+    /// Runs a command and gives its answer as JSON text, for those who only carry it on.
+    ///
+    /// # Errors
+    /// As [`Access::call`].
+    pub async fn call_text(&self, name: &str, payload: Value, origin: Origin) -> Result<String, ErrorBody> {
+        match self {
+            Self::Owner(host) => {
+                dispatch(host, name, payload, &Caller::new(origin)).await.map(Answer::into_text)
+            }
+            Self::Client(client) => client.call(name, &payload, origin).await.map(|value| value.to_string()),
         }
     }
 

@@ -127,7 +127,13 @@ pub fn private(path: &Path) -> Result<(), ErrorBody> {
         );
     }
     // Others may look into a data directory of the user's choice, but never write to it.
-    if meta.permissions().mode() & 0o022 != 0 {
+    let mode = meta.permissions().mode();
+    if mode & 0o022 == 0o020 && mode & 0o1000 == 0 {
+        // Made under a umask of 002, the usual one where each user has a group: not meant, so mended.
+        return fs::set_permissions(path, fs::Permissions::from_mode(mode & 0o7755))
+            .map_err(|error| io_error("restrict", path, &error));
+    }
+    if mode & 0o022 != 0 {
         return not_ours(
             format!("Others can write to {}.", path.display()),
             format!("Run: chmod go-w '{}'", path.display()),
@@ -214,6 +220,12 @@ mod tests {
         assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o700);
         fs::set_permissions(&path, fs::Permissions::from_mode(0o777)).unwrap();
         assert_eq!(private(&path).unwrap_err().code, ErrorCode::PermissionDenied);
+        // A shared directory is not taken for one made carelessly.
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o1770)).unwrap();
+        assert!(private(&path).is_err());
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o775)).unwrap();
+        private(&path).unwrap();
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o755);
     }
 
     #[test]

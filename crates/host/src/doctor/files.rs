@@ -108,7 +108,7 @@ fn directory(id: CheckId, path: &Path, sentence: &str) -> Check {
 
 fn private(path: &Path) -> bool {
     fs::metadata(path).is_ok_and(|meta| {
-        meta.uid() == rustix::process::getuid().as_raw() && meta.permissions().mode() & 0o022 == 0
+        meta.uid() == rustix::process::getuid().as_raw() && meta.permissions().mode() & 0o002 == 0
     })
 }
 
