@@ -1,5 +1,4 @@
 //! The local API from outside: who may ask, how answers look, and that what is said in a request is what is done.
-#![expect(clippy::unwrap_used, reason = "a test")]
 
 mod support;
 
