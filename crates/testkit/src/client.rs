@@ -126,7 +126,6 @@ impl Client {
     ///
     /// # Panics
     /// After 30 seconds, with the last view.
-    #[must_use]
     pub fn wait_vm(&self, id: VmId, what: &str, hold: impl Fn(&VmView) -> bool) -> VmView {
         let mut last = None;
         let end = std::time::Instant::now() + Duration::from_secs(30);

@@ -212,6 +212,31 @@ impl Default for Home {
     }
 }
 
+impl Drop for Home {
+    /// Ends every process that has this home in its command line: owners, and machines that outlive them by design.
+    fn drop(&mut self) {
+        let home = self.path().as_os_str().as_encoded_bytes().to_owned();
+        for pid in processes_naming(&home) {
+            crate::fake::kill(pid);
+        }
+    }
+}
+
+/// Processes with `text` in their command line, this one left out.
+fn processes_naming(text: &[u8]) -> Vec<u32> {
+    std::fs::read_dir("/proc")
+        .into_iter()
+        .flatten()
+        .flatten()
+        .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
+        .filter(|pid| *pid != std::process::id())
+        .filter(|pid| {
+            let line = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+            line.windows(text.len()).any(|window| window == text)
+        })
+        .collect()
+}
+
 impl Serve {
     /// Its process id.
     #[must_use]
