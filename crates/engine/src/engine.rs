@@ -88,10 +88,13 @@ impl Engine {
 
     /// Ends the engine. Machines go on; operations that can be cut are interrupted, the others finished.
     pub async fn shutdown(&self) {
-        for machine in self.0.shared.fleet.all() {
-            machine.retire().await;
-        }
-        self.0.shared.ledger.flush().await;
+        let shared = &self.0.shared;
+        shared.closing.cancel();
+        shared.builders.close();
+        shared.builders.wait().await;
+        let machines = shared.fleet.all();
+        futures_util::future::join_all(machines.iter().map(|machine| machine.retire())).await;
+        shared.ledger.flush().await;
     }
 
     /// Everything that changes, in one order.

@@ -2,6 +2,8 @@
 
 use std::sync::{Arc, PoisonError, RwLock};
 
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 use voidvm_store::Store;
 
 use crate::bus::EventBus;
@@ -22,6 +24,10 @@ pub(crate) struct Shared {
     pub(crate) starts: Gate,
     pub(crate) stops: Gate,
     pub(crate) builds: Gate,
+    /// Creations at work.
+    pub(crate) builders: TaskTracker,
+    /// Is cancelled when the engine ends.
+    pub(crate) closing: CancellationToken,
     preferences: RwLock<Preferences>,
 }
 
@@ -38,6 +44,8 @@ impl Shared {
             starts: Gate::new(preferences.starts),
             stops: Gate::new(preferences.stops),
             builds: Gate::new(preferences.builds),
+            builders: TaskTracker::new(),
+            closing: CancellationToken::new(),
             preferences: RwLock::new(preferences),
             config,
         })

@@ -282,3 +282,19 @@ async fn a_missing_disk_breaks_the_machine_and_its_return_mends_it() {
     let mode = std::fs::metadata(rig.config.data_dir.join("vms")).unwrap().permissions().mode();
     assert_eq!(mode & 0o777, 0o700);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_end_of_the_engine_interrupts_a_creation_and_leaves_nothing() {
+    let rig = Rig::with(&Plan::default(), &[], |config| config.preferences.builds = 1).await;
+    let source = image(&rig, "large.qcow2", 192);
+    let copy = || CreateSource::ImageCopy { path: text(&source), disk_size: None };
+    let first = rig.engine.create(request("first", copy()), Origin::Cli).await.unwrap();
+    let second = rig.engine.create(request("second", copy()), Origin::Cli).await.unwrap();
+    let rig = rig.reopen().await;
+    let ended = |id| rig.engine.operation_wait(id, SOON);
+    assert_eq!(ended(second.id).await.unwrap().status, OperationStatus::Interrupted);
+    if ended(first.id).await.unwrap().status == OperationStatus::Interrupted {
+        assert!(rig.engine.list().is_empty());
+        assert!(files_below(&rig.config.data_dir.join("vms")).is_empty());
+    }
+}

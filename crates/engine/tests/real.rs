@@ -15,7 +15,7 @@ use std::time::Duration;
 use base64::Engine as _;
 use common::{Rig, SOON, row, spec, stop};
 use voidvm_engine::Engine;
-use voidvm_model::contract::{LogKind, VmLogsRequest};
+use voidvm_model::contract::{CreateSource, LogKind, VmCreateRequest, VmLogsRequest};
 use voidvm_model::input::InputEvent;
 use voidvm_model::spec::Firmware;
 use voidvm_model::vm::ActiveAccel;
@@ -179,4 +179,37 @@ async fn firmware_that_ignores_the_button_is_stopped_by_force_alone() {
     let forced = rig.force_off(vm.id).await;
     assert_eq!(forced.status, OperationStatus::Succeeded);
     assert!(forced.duration_ms.unwrap() < 2000, "{forced:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn uefi_firmware_starts_with_variables_of_the_machines_own() {
+    let Some(rig) = rig(&[]).await else { return };
+    let _ended = Ended(&rig);
+    let source = rig.dir.path().join("empty, disk.qcow2");
+    let mut make = std::process::Command::new("qemu-img");
+    make.args(["create", "-q", "-f", "qcow2"]).arg(&source).arg("64M");
+    assert!(make.status().unwrap().success());
+    let request = VmCreateRequest {
+        name: "uefi".to_owned(),
+        description: String::new(),
+        source: CreateSource::ImageCopy { path: source.to_str().unwrap().to_owned(), disk_size: None },
+        cpus: None,
+        memory: Some(MiB(128)),
+        firmware: Some(Firmware::Uefi),
+        accel: Some(voidvm_model::spec::Accel::Tcg),
+        forwards: Vec::new(),
+        start: true,
+    };
+    let made = match rig.engine.create(request, Origin::Cli).await {
+        Err(error) if error.code == ErrorCode::FirmwareMissing => {
+            eprintln!("skipped: no UEFI firmware here");
+            return;
+        }
+        made => rig.succeeded(made).await,
+    };
+    rig.until(made.vm_id, VmState::Running).await;
+    let files = rig.engine.files(made.vm_id).await.unwrap();
+    assert!(files.iter().any(|file| file.path.ends_with("/uefi-vars.qcow2") && file.size.0 > 0));
+    rig.force_off(made.vm_id).await;
+    assert_eq!(rig.engine.get(made.vm_id).unwrap().attention, None);
 }

@@ -12,6 +12,7 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
 use voidvm_model::contract::{CreateSource, VmCreateRequest};
 use voidvm_model::spec::{
     Accel, Cdrom, DISK_SIZE, Disk, DiskFormat, FileOwner, Firmware, MacAddr, MachineType, NetworkBackend,
@@ -80,10 +81,13 @@ pub(crate) async fn create(
     validate_name(&request.name)?;
     update::check_description(&request.description)?;
     let (plan, reservation) = plan(shared, request, origin).await?;
+    if shared.closing.is_cancelled() {
+        return Err(ErrorBody::new(ErrorCode::Busy, "voidVM is ending."));
+    }
     let named = (plan.vm.id, plan.vm.name.as_str());
     let ticket = shared.ledger.open_operation(OperationKind::Create, named, origin, Cancel::Heeded).await?;
     let operation = ticket.operation();
-    tokio::spawn(carry_out(Arc::clone(shared), plan, reservation, ticket));
+    shared.builders.spawn(carry_out(Arc::clone(shared), plan, reservation, ticket));
     operation.ok_or_else(|| ErrorBody::new(ErrorCode::Internal, "The operation was lost."))
 }
 
@@ -279,13 +283,24 @@ fn check_space(data_dir: &Path, needed: Bytes) -> Result<(), ErrorBody> {
 
 async fn carry_out(shared: Arc<Shared>, plan: Plan, reservation: Reservation, mut ticket: Ticket) {
     let cancel = ticket.cancel().clone();
+    // The end of the engine gives it up as a person would.
+    let closing = shared.closing.clone();
+    let given_up = cancel.clone();
+    let _watch = AbortOnDropHandle::new(tokio::spawn(async move {
+        closing.cancelled().await;
+        given_up.cancel();
+    }));
     let permit = tokio::select! {
         biased;
-        () = cancel.cancelled() => return ticket.end(Outcome::Cancelled),
-        permit = shared.builds.pass() => permit,
+        () = cancel.cancelled() => None,
+        permit = shared.builds.pass() => Some(permit),
     };
-    ticket.begin();
-    let made = make(&shared, &plan, &mut ticket, &cancel).await;
+    let made = if permit.is_some() {
+        ticket.begin();
+        make(&shared, &plan, &mut ticket, &cancel).await
+    } else {
+        Err(Stopped::Cancelled)
+    };
     drop(permit);
     let (id, origin, start) = (plan.vm.id, plan.origin, plan.start);
     match made {
@@ -298,6 +313,7 @@ async fn carry_out(shared: Arc<Shared>, plan: Plan, reservation: Reservation, mu
                 tracing::warn!(vm = %id, %error, "the new machine was not started");
             }
         }
+        Err(Stopped::Cancelled) if shared.closing.is_cancelled() => ticket.end(Outcome::Interrupted),
         Err(Stopped::Cancelled) => ticket.end(Outcome::Cancelled),
         Err(Stopped::Failed(failure)) => ticket.end(Outcome::Failed(failure)),
     }

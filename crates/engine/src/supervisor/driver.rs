@@ -263,12 +263,15 @@ impl Driver {
                 self.work = Some(Box::pin(power::shut_down(qmp, was, patience)));
             }
             Order::ForceOff => {
-                if let Some(live) = &mut self.live {
-                    live.ending = true;
-                    let force = power::force(Arc::clone(&live.run), self.shared.config.timing.force_step);
-                    self.enter(VmState::Stopping);
-                    self.work = Some(Box::pin(async move { Step::Done(force.await) }));
-                }
+                let Some(live) = &mut self.live else {
+                    // Nothing to end: the process went in the moment before.
+                    self.enter(VmState::Stopped);
+                    return self.end(Outcome::Succeeded);
+                };
+                live.ending = true;
+                let force = power::force(Arc::clone(&live.run), self.shared.config.timing.force_step);
+                self.enter(VmState::Stopping);
+                self.work = Some(Box::pin(async move { Step::Done(force.await) }));
             }
             Order::Pause => self.work = Some(Box::pin(power::command(qmp, power::Command::Pause))),
             Order::Resume => self.work = Some(Box::pin(power::command(qmp, power::Command::Resume))),
