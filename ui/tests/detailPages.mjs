@@ -25,7 +25,7 @@ export const detailPages = [
   { name: 'create', path: '/machines/new', at: [3] },
   {
     name: 'create-iso',
-    path: '/machines/new?from=iso',
+    path: '/machines/new?source=iso',
     at: [3],
     prepare: async (page) => {
       await page.locator('.path-field input').fill('/home/ada/images/debian-12.8.0-amd64-netinst.iso');
@@ -34,7 +34,7 @@ export const detailPages = [
   },
   {
     name: 'create-image',
-    path: '/machines/new?from=image',
+    path: '/machines/new?source=image',
     at: [3],
     fail: {}, // the engine refuses the file, and the browser tells of it
     prepare: async (page) => {
@@ -42,10 +42,10 @@ export const detailPages = [
       await page.locator('.invalid-feedback').waitFor();
     },
   },
-  { name: 'create-resources', path: '/machines/new?from=demo', at: [3], prepare: next },
+  { name: 'create-resources', path: '/machines/new?source=demo', at: [3], prepare: next },
   {
     name: 'create-network',
-    path: '/machines/new?from=demo',
+    path: '/machines/new?source=demo',
     at: [3],
     prepare: async (page) => {
       await next(page);
@@ -58,7 +58,7 @@ export const detailPages = [
   },
   {
     name: 'create-review',
-    path: '/machines/new?from=demo',
+    path: '/machines/new?source=demo',
     at: [3],
     prepare: async (page) => {
       for (let step = 0; step < 3; step += 1) await next(page);

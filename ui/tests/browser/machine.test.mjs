@@ -88,7 +88,7 @@ test('a machine is made from a disk image, with what was chosen', async (context
 });
 
 test('what the engine refuses stands at its field, on its step', async (context) => {
-  const { page } = await open(context, '/machines/new?from=demo');
+  const { page } = await open(context, '/machines/new?source=demo');
   commands['vm.create'] = () => {
     throw { ...error('not_enough_memory', 'This computer has only 512 MB.'), field: 'spec.memory' };
   };
@@ -102,7 +102,7 @@ test('what the engine refuses stands at its field, on its step', async (context)
 });
 
 test('a creation that fails midway comes back to the form', async (context) => {
-  const { page } = await open(context, '/machines/new?from=demo');
+  const { page } = await open(context, '/machines/new?source=demo');
   commands['vm.create'] = (_, state) => {
     const operation = makeOperation([...state.machines.values()][0], 'create', 'failed');
     operation.error = error('disk_full', 'The disk is full.', 'Free some space.');
@@ -114,7 +114,7 @@ test('a creation that fails midway comes back to the form', async (context) => {
 });
 
 test('two forwards of one port are refused before anything is sent', async (context) => {
-  const { page } = await open(context, '/machines/new?from=demo');
+  const { page } = await open(context, '/machines/new?source=demo');
   await next(page);
   await next(page);
   await page.getByRole('button', { name: '+ SSH 22' }).click();
@@ -185,5 +185,5 @@ test('a setting is kept when it holds, and told when it does not', async (contex
   await timeout.press('Enter');
   await changed;
   assert.equal(fixture.state.settings.stopTimeoutSeconds, 90);
-  await page.getByText('From config.toml (default_memory).', { exact: false }).waitFor();
+  await page.getByText('Set as default_memory in config.toml.', { exact: false }).waitFor();
 });

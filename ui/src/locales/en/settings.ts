@@ -7,9 +7,10 @@ export default {
     api: 'Local API',
     about: 'About',
   },
+  layer: { default: 'Default', file: 'config.toml', environment: 'Environment', user: 'Set here' },
   origin: {
-    file: 'From config.toml ({key}). A change here goes before it.',
-    environment: 'From {variable} in the environment. A change here goes before it.',
+    file: 'Set as {key} in config.toml. A change here takes precedence.',
+    environment: 'Set by {variable} in the environment. A change here takes precedence.',
   },
   problem: {
     between: 'Choose {least} to {most}.',

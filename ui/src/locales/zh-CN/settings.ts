@@ -9,9 +9,10 @@ export default {
     api: '本地 API',
     about: '关于',
   },
+  layer: { default: '默认', file: 'config.toml', environment: '环境变量', user: '在此设置' },
   origin: {
-    file: '来自 config.toml（{key}），在这里修改后以此处为准。',
-    environment: '来自环境变量 {variable}，在这里修改后以此处为准。',
+    file: '由 config.toml 中的 {key} 设置，在这里修改后以此处为准。',
+    environment: '由环境变量 {variable} 设置，在这里修改后以此处为准。',
   },
   problem: {
     between: '请选择 {least} 到 {most}。',
