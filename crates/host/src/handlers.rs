@@ -149,3 +149,32 @@ pub fn read_reply<T: DeserializeOwned>(reply: Value) -> Result<T, ErrorBody> {
             .with_hint("Another version of voidVM owns this data directory; end it and try again.")
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+    use voidvm_model::contract::COMMANDS;
+
+    use super::*;
+
+    #[test]
+    fn what_is_no_request_of_a_command_is_refused_by_field() {
+        for command in COMMANDS {
+            for wrong in
+                [json!("text"), json!([1, 2]), json!({ "id": {}, "name": 1, "path": 1, "settings": 1 })]
+            {
+                match check_payload(command.name, wrong.clone().into()) {
+                    Ok(()) => {
+                        // Requests without fields take any object.
+                        assert!(wrong.is_object(), "{} took {wrong}", command.name);
+                    }
+                    Err(error) => {
+                        assert_eq!(error.code, ErrorCode::InvalidInput, "{}: {error:?}", command.name)
+                    }
+                }
+            }
+        }
+        let error = check_payload("vm.explode", Value::Null.into()).unwrap_err();
+        assert_eq!(error.code, ErrorCode::UnknownCommand);
+    }
+}
