@@ -35,6 +35,30 @@ pub fn make_iso(dir: &Path) -> PathBuf {
     path
 }
 
+/// A raw disk of `mib` MiB with a partition table and no hole, so that copying it takes a while.
+///
+/// # Panics
+/// When it cannot be written.
+#[must_use]
+pub fn make_disk(dir: &Path, mib: u32) -> PathBuf {
+    let mut bytes = vec![0xa5_u8; (mib as usize) << 20];
+    bytes[446..510].fill(0);
+    // One partition of type Linux, from sector 1 to the end.
+    bytes[450] = 0x83;
+    bytes[454..458].copy_from_slice(&1_u32.to_le_bytes());
+    bytes[458..462].copy_from_slice(&((mib << 11) - 1).to_le_bytes());
+    bytes[510..512].copy_from_slice(&[0x55, 0xaa]);
+    let path = dir.join("disk.raw");
+    std::fs::write(&path, bytes).expect("the disk");
+    path
+}
+
+/// A request for a machine with a copy of `image`.
+#[must_use]
+pub fn copy_request(name: &str, image: &Path) -> Value {
+    json!({"name": name, "memory": 64, "accel": "tcg", "source": {"kind": "image_copy", "path": image}})
+}
+
 /// A request for a machine that boots from `iso` and has a small disk of its own.
 #[must_use]
 pub fn create_request(name: &str, iso: &Path) -> Value {

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use serde_json::json;
 use voidvm_model::{Operation, OperationStatus, VmId, VmState, VmView};
 use voidvm_testkit::{Client, Home, Plan};
-use voidvm_tests::{create_request, make_iso};
+use voidvm_tests::{copy_request, create_request, make_disk, make_iso};
 
 /// What a machine may be after a kill.
 #[derive(Clone, Debug)]
@@ -55,6 +55,7 @@ fn machines_and_operations_survive_kills_at_any_moment() {
     // Slow enough for a kill to fall into the middle of things.
     let home = Home::with_fake(&Plan { slow_ms: 2, powerdown_ms: 15, ..Plan::default() });
     let iso = make_iso(home.path());
+    let image = make_disk(home.path(), 32);
 
     let mut expected: BTreeMap<VmId, Expected> = BTreeMap::new();
     let mut acknowledged: Vec<Operation> = Vec::new();
@@ -69,7 +70,7 @@ fn machines_and_operations_survive_kills_at_any_moment() {
         }
         longest = longest.max(took);
         let context = format!("seed {seed}, round {round}");
-        adopted += check_machines(&home, &views, &expected, &context);
+        adopted += check_machines((&home, serve.pid()), &views, &expected, &context);
         interrupted += check_operations(&serve.client, &acknowledged, &views, &context);
         if round == rounds {
             break;
@@ -95,6 +96,7 @@ fn machines_and_operations_survive_kills_at_any_moment() {
             ("vm.start", json!({"id": stopped[0].id})),
             ("vm.delete", json!({"id": stopped[1].id})),
             ("vm.create", create_request(&format!("new-{round}"), &iso)),
+            ("vm.create", copy_request(&format!("new-copy-{round}"), &image)),
         ];
         let delay = Duration::from_micros(random.below(90_000));
         acknowledged = std::thread::scope(|scope| {
@@ -138,7 +140,7 @@ fn settled(client: &Client) -> Vec<VmView> {
 
 /// Compares what the owner says with what was expected, with the processes and with the files. Says how many were adopted.
 fn check_machines(
-    home: &Home,
+    (home, owner): (&Home, u32),
     views: &[VmView],
     expected: &BTreeMap<VmId, Expected>,
     context: &str,
@@ -165,6 +167,13 @@ fn check_machines(
     let processes: BTreeSet<(VmId, u32)> =
         home.fake().processes().into_iter().map(|process| (process.uuid, process.pid)).collect();
     assert_eq!(live, processes, "{context}: machines that live, and processes");
+    // Nor anything else the owner before has started (image tools).
+    let machines: BTreeSet<u32> = processes.iter().map(|(_, pid)| *pid).collect();
+    let others =
+        || home.processes().into_iter().filter(|pid| *pid != owner && !machines.contains(pid)).count();
+    voidvm_testkit::wait_until(Duration::from_secs(1), "what an owner ran to end with it", || {
+        (others() == 0).then_some(())
+    });
     // Files: a directory of each machine with its disk, and no other.
     let directories: BTreeSet<String> = std::fs::read_dir(home.data().join("vms"))
         .map(|entries| entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect())

@@ -8,7 +8,7 @@ use std::process::Command;
 use serde_json::{Value, json};
 use voidvm_model::{ErrorBody, ErrorCode, Operation, OperationStatus, VmId, VmState, VmView};
 use voidvm_testkit::{Home, Plan, Serve, SmallDisk};
-use voidvm_tests::{create_request, make_iso};
+use voidvm_tests::{copy_request, create_request, make_disk, make_iso};
 
 /// A home with its owner, and what a refused creation must leave.
 struct Bench {
@@ -86,7 +86,7 @@ fn files(data: &Path) -> Vec<PathBuf> {
 }
 
 fn copy_of(path: &Path) -> Value {
-    json!({"name": "x", "memory": 64, "accel": "tcg", "source": {"kind": "image_copy", "path": path}})
+    copy_request("x", path)
 }
 
 fn in_place(path: &Path) -> Value {
@@ -453,20 +453,27 @@ fn a_full_disk_loses_nothing() {
     let bench = Bench { serve: home.serve(), iso, home };
     bench.create("kept");
     // An image larger than what is left.
-    let image = bench.home.path().join("large.raw");
-    let mut bytes = vec![0xa5_u8; 8 << 20];
-    bytes[510..512].copy_from_slice(&[0x55, 0xaa]);
-    bytes[446..462].copy_from_slice(&[0x80, 0, 2, 0, 0x83, 0, 0, 0, 1, 0, 0, 0, 0xff, 0x3f, 0, 0]);
-    std::fs::write(&image, bytes).unwrap();
+    let image = make_disk(bench.home.path(), 8);
     let error = bench.refused(&copy_of(&image));
     assert_eq!(error.code, ErrorCode::DiskFull, "{error:?}");
 
     let filler = disk.fill();
     let error = bench.refused(&create_request("y", &bench.iso));
     assert_eq!(error.code, ErrorCode::DiskFull, "{error:?}");
+    // A start is refused too when it cannot be written down; the machine stays as it is.
+    let kept = bench.serve.client.vms()[0].id;
+    let refused = bench.operate("vm.start", &json!({"id": kept}));
     // What is there can be seen, and is all there when there is room again.
     assert_eq!(bench.serve.client.vms().len(), 1);
     std::fs::remove_file(filler).unwrap();
+    match refused {
+        Err(error) => {
+            assert_eq!(clear(&error).code, ErrorCode::DiskFull, "{error:?}");
+            bench.operate("vm.start", &json!({"id": kept})).unwrap();
+        }
+        // The log had room for it.
+        Ok(_) => assert_eq!(bench.home.fake().process_of(kept).uuid, kept),
+    }
     bench.create("y");
     bench.serve.kill();
     let names: Vec<_> = bench.home.serve().client.vms().into_iter().map(|vm| vm.name).collect();

@@ -212,11 +212,18 @@ impl Default for Home {
     }
 }
 
+impl Home {
+    /// Processes that have this home in their command line: owners, machines, and whatever they run.
+    #[must_use]
+    pub fn processes(&self) -> Vec<u32> {
+        processes_naming(self.path().as_os_str().as_encoded_bytes())
+    }
+}
+
 impl Drop for Home {
     /// Ends every process that has this home in its command line: owners, and machines that outlive them by design.
     fn drop(&mut self) {
-        let home = self.path().as_os_str().as_encoded_bytes().to_owned();
-        for pid in processes_naming(&home) {
+        for pid in self.processes() {
             crate::fake::kill(pid);
         }
     }
