@@ -69,6 +69,7 @@ pub fn run() -> ExitCode {
         RunEvent::Exit => {
             let engine = app.state::<Engine>();
             tauri::async_runtime::block_on(engine.close());
+            tray::end(app);
         }
         _ => {}
     });

@@ -1,6 +1,7 @@
 //! The icon while this process has the window, and the way to the process without one.
 
 use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use tauri::{AppHandle, Manager as _};
 use tauri_plugin_notification::NotificationExt as _;
@@ -10,14 +11,17 @@ use voidvm_tray::{Engine, Icon, Wish, watch};
 
 use crate::window;
 
-/// The icon, where this desktop has a tray.
+/// The icon, where this desktop has a tray, and whether it shall be there after this process.
 #[derive(Default)]
-pub(crate) struct Tray(OnceLock<Icon>);
+pub(crate) struct Tray {
+    icon: OnceLock<Icon>,
+    leave_behind: AtomicBool,
+}
 
 impl Tray {
     /// Whether the app can be found again when the window is gone.
     pub(crate) fn is_there(&self) -> bool {
-        self.0.get().is_some() && Program::Tray.path().is_ok()
+        self.icon.get().is_some() && Program::Tray.path().is_ok()
     }
 }
 
@@ -34,7 +38,7 @@ async fn live(app: AppHandle) {
         Ok(icon) => icon,
         Err(error) => return tracing::info!(%error, "this desktop has no tray"),
     };
-    if app.state::<Tray>().0.set(icon.clone()).is_err() {
+    if app.state::<Tray>().icon.set(icon.clone()).is_err() {
         return;
     }
     let engine = app.state::<Engine>().inner().clone();
@@ -58,21 +62,29 @@ fn tell(app: &AppHandle, words: &str) {
     }
 }
 
-/// Hands over to the process without a window, as soon as no operation is in work; not at all when the window is wanted
+/// Makes way for the process without a window, as soon as no operation is in work; not at all when the window is wanted
 /// again before that.
 pub(crate) async fn hand_over(app: &AppHandle) {
-    let engine = app.state::<Engine>();
-    engine.idle().await;
+    app.state::<Engine>().idle().await;
     if app.get_webview_window(window::LABEL).is_some() {
         return;
     }
-    if let Some(icon) = app.state::<Tray>().0.get() {
+    let tray = app.state::<Tray>();
+    tray.leave_behind.store(true, Ordering::Release);
+    if let Some(icon) = tray.icon.get() {
         icon.clone().remove().await;
     }
-    engine.close().await;
+    window::quit(app);
+}
+
+/// The last act of this process, when the engine is closed: leaves the icon behind, if that was the wish.
+pub(crate) fn end(app: &AppHandle) {
+    if !app.state::<Tray>().leave_behind.load(Ordering::Acquire) {
+        return;
+    }
+    // Its name on the session bus is the next process's.
     tauri_plugin_single_instance::destroy(app);
     if let Err(error) = Program::Tray.start() {
         tracing::error!(%error, "the tray could not be left behind");
     }
-    window::quit(app);
 }

@@ -4,6 +4,7 @@
 //! closed ─first call─► owner            (this process took the data directory's lock)
 //!    ▲                └► client ─(the owner is gone)─┐
 //!    └────────────────────────────────────────────────┘ the next call opens anew, and may become the owner
+//! any ─close─► ended                    (for good: the data directory is somebody else's now)
 //! ```
 //! Opening can fail (a newer database, a directory that is read-only): each call then answers with that error, and tries
 //! again, so that the page can show it and offer *Try again*.
@@ -30,12 +31,20 @@ const GLANCE: Duration = Duration::from_millis(500);
 
 /// The engine, opened when it is first needed. Cheap to clone; clones are one.
 #[derive(Clone, Default)]
-pub struct Engine(Arc<Mutex<Option<Open>>>);
+pub struct Engine(Arc<Mutex<Way>>);
 
 impl std::fmt::Debug for Engine {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Engine").finish_non_exhaustive()
     }
+}
+
+#[derive(Default)]
+enum Way {
+    #[default]
+    Closed,
+    Open(Open),
+    Ended,
 }
 
 struct Open {
@@ -85,11 +94,16 @@ impl Engine {
     }
 
     async fn with<T>(&self, take: impl FnOnce(&Open) -> T) -> Result<T, ErrorBody> {
-        let mut open = self.0.lock().await;
-        if let Some(open) = &*open {
-            return Ok(take(open));
+        let mut way = self.0.lock().await;
+        if matches!(*way, Way::Closed) {
+            *way = Way::Open(Open::new().await?);
         }
-        Ok(take(open.insert(Open::new().await?)))
+        match &*way {
+            Way::Open(open) => Ok(take(open)),
+            Way::Closed | Way::Ended => {
+                Err(ErrorBody::new(ErrorCode::OwnerUnreachable, "This voidVM is ending."))
+            }
+        }
     }
 
     async fn access(&self) -> Result<Access, ErrorBody> {
@@ -170,7 +184,8 @@ impl Engine {
 
     /// Whether this process is the owner and has operations in work.
     pub async fn works(&self) -> bool {
-        let owner = self.0.lock().await.as_ref().is_some_and(|open| matches!(open.access, Access::Owner(_)));
+        let owner =
+            matches!(&*self.0.lock().await, Way::Open(open) if matches!(open.access, Access::Owner(_)));
         if !owner {
             return false;
         }
@@ -185,16 +200,17 @@ impl Engine {
 
     /// Lets go of the engine: what is to be written is written, and the data directory is free for the next owner.
     pub async fn close(&self) {
-        if let Some(open) = self.0.lock().await.take() {
+        let way = std::mem::replace(&mut *self.0.lock().await, Way::Ended);
+        if let Way::Open(open) = way {
             open.close().await;
         }
     }
 
     /// Lets go of an owner that is gone; being the owner itself is not let go of.
     async fn forget_owner(&self) {
-        let mut open = self.0.lock().await;
-        if open.as_ref().is_some_and(|open| matches!(open.access, Access::Client(_))) {
-            *open = None;
+        let mut way = self.0.lock().await;
+        if matches!(&*way, Way::Open(open) if matches!(open.access, Access::Client(_))) {
+            *way = Way::Closed;
         }
     }
 }
