@@ -134,6 +134,12 @@ test('edits of a running machine wait, show old and new, and are not lost by lea
   await tab(page, 'Log').click();
   await page.getByText('The changes of web-01 are not saved.').waitFor();
   await page.getByRole('button', { name: 'Cancel' }).click();
+  // Going to another machine is no less a loss.
+  await page.keyboard.press('Control+k');
+  await page.keyboard.type('db-01');
+  await page.keyboard.press('Enter');
+  await page.getByText('The changes of web-01 are not saved.').waitFor();
+  await page.getByRole('button', { name: 'Cancel' }).click();
   await page.getByRole('button', { name: 'Save' }).click();
   await page.getByText('Changes wait for the next start').waitFor();
   await page
