@@ -28,7 +28,8 @@ use crate::supervisor::{Disks, Machine, Order};
 use crate::thumbnail::Thumbnails;
 use crate::{guest, keyboard, logs, platform, screen};
 
-/// The engine; clones are the same engine. Machines outlive it.
+/// The engine; clones are the same engine. Machines outlive it. Its tasks end with [`Engine::shutdown`] or with the runtime, not
+/// with the last clone.
 #[derive(Clone, Debug)]
 pub struct Engine(Arc<Inner>);
 

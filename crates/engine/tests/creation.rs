@@ -274,6 +274,18 @@ async fn a_missing_disk_breaks_the_machine_and_its_return_mends_it() {
     assert_eq!(code, ErrorCode::ImageMissing);
     let view = rig.engine.get(vm.id).unwrap();
     assert_eq!((view.state, view.attention.unwrap().code), (VmState::Broken, ErrorCode::ImageMissing));
+    let rename = VmUpdateRequest {
+        id: vm.id,
+        name: Some("roamer".to_owned()),
+        description: None,
+        spec: None,
+        if_updated_at: None,
+    };
+    assert_eq!(
+        rig.engine.update(rename, Origin::Cli).await.unwrap().state,
+        VmState::Broken,
+        "a name mends nothing"
+    );
     let rig = rig.reopen().await;
     assert_eq!(rig.state(vm.id), VmState::Broken);
     std::fs::rename(&away, &path).unwrap();

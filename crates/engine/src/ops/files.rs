@@ -37,7 +37,9 @@ pub(crate) fn is_own(machine_dir: &Path, disk: &Disk) -> bool {
 pub(crate) fn own(config: &EngineConfig, vm: &VmRow) -> Vec<PathBuf> {
     let dir = config.machine_dir(vm.id);
     let disks = vm.spec.disks.iter().filter(|disk| is_own(&dir, disk)).map(|disk| disk.file.clone());
-    disks.chain([uefi_vars(&dir), thumbnail(&dir), config.serial_log(vm.id)]).collect()
+    let picture = thumbnail(&dir);
+    let unfinished = picture.with_extension("png.part");
+    disks.chain([uefi_vars(&dir), picture, unfinished, config.serial_log(vm.id)]).collect()
 }
 
 /// The files a machine uses and those it leaves, with what they take on the disk.

@@ -64,13 +64,15 @@ impl Driver {
             return Err(self.refused(Order::Start, Refusal::Behind(policy::Action::Delete)));
         }
         let changed = update::update(&self.shared, &self.vm, request, origin).await?;
+        let mended = self.vm.state == VmState::Broken && changed.spec != self.vm.spec;
         self.vm = VmRow {
             state: self.vm.state,
             state_since: self.vm.state_since,
             attention: self.vm.attention.clone(),
             ..changed
         };
-        if self.vm.state == VmState::Broken {
+        // Other hardware was checked before it was stored: its files are there.
+        if mended {
             self.enter(VmState::Stopped);
             self.attend(None);
         }
