@@ -330,3 +330,26 @@ fn uptime(info: &str) -> f64 {
         .collect();
     digits.parse().unwrap_or_else(|error| panic!("{error}: {info}"))
 }
+
+/// A copy of an image that takes long ends with the owner that was killed, and leaves nothing.
+#[test]
+fn a_long_copy_ends_with_its_owner() {
+    let home = Home::with_fake(&Plan::default());
+    let image = voidvm_tests::make_disk(home.path(), 512);
+    let serve = home.serve();
+    let request = voidvm_tests::copy_request("large", &image);
+    serve.client.call("vm.create", &request).unwrap();
+    let owner = serve.pid();
+    let copier = wait_until(Duration::from_secs(10), "the copy to begin", || {
+        home.processes().into_iter().find(|pid| *pid != owner)
+    });
+    serve.kill();
+    wait_until(Duration::from_millis(500), "the copy to end", || {
+        (!home.processes().contains(&copier)).then_some(())
+    });
+    let serve = home.serve();
+    assert_eq!(serve.client.vms(), []);
+    assert_eq!(std::fs::read_dir(home.data().join("vms")).unwrap().count(), 0);
+    let log = serve.client.call("operation.list", &json!({})).unwrap();
+    assert_eq!((&log[0]["kind"], &log[0]["status"]), (&json!("create"), &json!("interrupted")));
+}

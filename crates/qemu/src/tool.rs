@@ -28,7 +28,9 @@ pub(crate) enum RunError {
     Hangs,
 }
 
-/// A command with the settings all of them share; it ends when its `Child` is dropped.
+/// A command with the settings all of them share; it ends when its `Child` is dropped, and when this process is killed.
+///
+/// To be spawned from a thread of the runtime, not from one of `spawn_blocking`: the program ends with the thread.
 pub(crate) fn command(program: &Path) -> Command {
     let mut command = Command::new(program);
     command
@@ -38,7 +40,26 @@ pub(crate) fn command(program: &Path) -> Command {
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .kill_on_drop(true);
+    end_with_us(&mut command);
     command
+}
+
+/// Without this a copy goes on for as long as the image is large after its owner was killed, into a file nobody wants.
+#[expect(unsafe_code, reason = "the only way to do something between fork and exec")]
+fn end_with_us(command: &mut Command) {
+    let us = rustix::process::getpid();
+    // SAFETY: between fork and exec only system calls are made: no allocation, no lock.
+    unsafe {
+        command.pre_exec(move || {
+            rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL))?;
+            // We may have been killed before that.
+            if rustix::process::getppid() == Some(us) {
+                Ok(())
+            } else {
+                Err(io::ErrorKind::Interrupted.into())
+            }
+        });
+    }
 }
 
 /// Runs a program to its end.
