@@ -66,12 +66,9 @@ fn socket_directory(arguments: &[String]) -> String {
 }
 
 fn launch(arguments: &[String], dir: &Path) -> (Child, BufReader<UnixStream>) {
-    let child = Command::new(&arguments[0])
-        .args(&arguments[1..])
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .spawn()
-        .unwrap();
+    // In a session of its own, as ours: the kernel's autogroups share the processors out by session.
+    let child =
+        Command::new("setsid").args(arguments).stdin(Stdio::null()).stdout(Stdio::null()).spawn().unwrap();
     let socket = dir.join("qmp.sock");
     let stream = within("QMP socket", || UnixStream::connect(&socket).ok());
     let mut qmp = BufReader::new(stream);
