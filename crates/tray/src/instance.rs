@@ -50,7 +50,6 @@ impl Instance {
     }
 
     /// The connection to the session bus.
-    #[must_use]
     pub fn bus(&self) -> &Connection {
         &self.bus
     }
