@@ -63,6 +63,7 @@ pub(crate) async fn subscribe(
 
 /// Ends the subscription of `channel`; one that has ended already is well.
 #[tauri::command]
+#[expect(clippy::needless_pass_by_value, reason = "the form in which Tauri gives arguments")]
 pub(crate) fn unsubscribe(subscriptions: State<'_, Subscriptions>, channel: u32) {
     if let Some(task) = subscriptions.with(|tasks| tasks.remove(&channel)) {
         task.abort();

@@ -15,7 +15,7 @@ use std::time::Duration;
 use serde::Serialize;
 use tauri::ipc::Channel;
 use tauri::{AppHandle, Manager as _, Runtime, State, Url};
-use tauri_plugin_updater::{Error, Update, UpdaterExt as _};
+use tauri_plugin_updater::{Error, Update, UpdaterBuilder, UpdaterExt as _};
 use voidvm_model::{ErrorBody, ErrorCode};
 
 use voidvm_tray::Engine;
@@ -114,6 +114,7 @@ pub(crate) async fn updater_install(
 
 /// Ends this process and starts the version that has been installed.
 #[tauri::command]
+#[expect(clippy::needless_pass_by_value, reason = "the form in which Tauri gives arguments")]
 pub(crate) fn updater_restart(app: AppHandle) {
     app.request_restart();
 }
@@ -135,7 +136,7 @@ async fn check<R: Runtime>(
             .with_field("updateEndpoint")
     })?;
     let updater =
-        app.updater_builder().timeout(PATIENCE).endpoints(vec![url]).and_then(|builder| builder.build());
+        app.updater_builder().timeout(PATIENCE).endpoints(vec![url]).and_then(UpdaterBuilder::build);
     let update = updater.map_err(body)?.check().await.map_err(body)?;
     let state = match &update {
         None => UpdateState::Current { version: app.package_info().version.to_string() },
