@@ -169,7 +169,7 @@ mod tests {
                         assert!(wrong.is_object(), "{} took {wrong}", command.name);
                     }
                     Err(error) => {
-                        assert_eq!(error.code, ErrorCode::InvalidInput, "{}: {error:?}", command.name)
+                        assert_eq!(error.code, ErrorCode::InvalidInput, "{}: {error:?}", command.name);
                     }
                 }
             }

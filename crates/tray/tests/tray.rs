@@ -28,6 +28,7 @@ impl Drop for Held {
 /// The tray: tells the bus name of each icon that registers.
 struct Watcher(mpsc::UnboundedSender<String>);
 
+#[allow(clippy::needless_pass_by_value, reason = "what zbus hands an interface's methods")]
 #[zbus::interface(name = "org.kde.StatusNotifierWatcher")]
 impl Watcher {
     fn register_status_notifier_item(
