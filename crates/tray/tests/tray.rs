@@ -1,6 +1,6 @@
 //! `voidvm-tray` itself, on a session bus of its own, with a tray that is played by this test.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
-#![allow(clippy::unused_self, reason = "the form of a bus interface")]
+#![allow(clippy::unused_self, clippy::needless_pass_by_value, reason = "the form of a bus interface")]
 
 use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
