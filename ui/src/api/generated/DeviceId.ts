@@ -3,6 +3,6 @@
 /**
  * A device inside one machine (`disk0`, `nic0`); also its QEMU id.
  *
- * Starts with a letter, then letters, digits, `-` or `_`; at most 32 bytes. QEMU's own ids allow little more.
+ * Starts with a letter, then letters, digits, `-` or `_`; at most 31 bytes: QEMU's block nodes allow no more.
  */
 export type DeviceId = string;
