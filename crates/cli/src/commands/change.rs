@@ -47,9 +47,10 @@ fn confirm(doomed: &[(VmView, Vec<MachineFile>)], keep_disks: bool) -> Result<()
     let names: Vec<&str> = doomed.iter().map(|(vm, _)| vm.name.as_str()).collect();
     let required = || {
         let paths: Vec<&str> = files().map(|file| file.path.as_str()).collect();
+        let files = if paths.len() == 1 { "1 file".to_owned() } else { format!("{} files", paths.len()) };
         ErrorBody::new(
             ErrorCode::ConfirmationRequired,
-            format!("Deleting {} removes {} files ({bytes}) for good.", names.join(", "), paths.len()),
+            format!("Deleting {} removes {files} ({bytes}) for good.", names.join(", ")),
         )
         .with_hint("Say --yes to delete without being asked.")
         .with_detail("files", paths)
