@@ -1,5 +1,6 @@
 //! The release app in a window of its own display: how soon the list is painted, and what all its processes take.
 
+use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -7,7 +8,7 @@ use std::time::{Duration, Instant};
 use voidvm_testkit::program::workspace;
 
 use crate::figures::{family, median, ms, pss};
-use crate::serve::{have, node};
+use crate::serve::{have, node, within};
 
 /// Cold starts in one run; the first, which fills the page cache, is told apart.
 const RUNS: usize = 6;
@@ -18,14 +19,15 @@ pub fn run() {
         println!("no release app: build it with ./dev bundle, or name it in VOIDVM_BENCH_APP");
         return;
     };
-    if !have("Xvfb") || !have("dbus-run-session") {
-        println!("Xvfb and dbus-run-session are needed");
+    if !["Xvfb", "dbus-daemon", "xdotool"].iter().all(|program| have(program)) {
+        println!("Xvfb, dbus-daemon and xdotool are needed");
         return;
     }
     let display = Display::open();
+    let desktop = Desktop::open();
     let mut painted = Vec::new();
     for run in 0..=RUNS {
-        let app = App::start(&app, &display);
+        let app = App::start(&app, &display, &desktop);
         let took = app.painted();
         if run == 0 {
             println!("first start (page cache cold): {took:.0} ms to the first painted page");
@@ -33,9 +35,9 @@ pub fn run() {
             painted.push(took);
         }
         if run == RUNS {
-            app.memory("window open, idle", 200);
+            memory("window open, idle", 200, app.child.id());
             app.close_to_tray();
-            app.memory("in the tray, window gone", 45);
+            memory("in the tray, window gone", 45, app.tray());
         }
     }
     println!("start to first painted page: median {:.0} ms ({RUNS} runs)", median(&painted));
@@ -80,7 +82,7 @@ impl Display {
         let server =
             quiet(Command::new("Xvfb").args([&name, "-screen", "0", "1280x800x24", "-nolisten", "tcp"]));
         let socket = format!("/tmp/.X11-unix/X{}", &name[1..]);
-        crate::serve::within("display", || Path::new(&socket).exists().then_some(()));
+        within("display", || Path::new(&socket).exists().then_some(()));
         let manager = have("openbox").then(|| quiet(Command::new("openbox").env("DISPLAY", &name)));
         Self { name, server, manager }
     }
@@ -99,7 +101,70 @@ fn quiet(command: &mut Command) -> Child {
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap()
 }
 
-/// The app with directories and a session bus of its own.
+/// A session bus with a tray on it, as a desktop has.
+struct Desktop {
+    bus: Child,
+    address: String,
+    _tray: zbus::Connection,
+    /// Serves the tray.
+    _runtime: tokio::runtime::Runtime,
+}
+
+impl Desktop {
+    fn open() -> Self {
+        let mut bus = Command::new("dbus-daemon")
+            .args(["--session", "--nofork", "--print-address"])
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let mut address = String::new();
+        BufReader::new(bus.stdout.take().unwrap()).read_line(&mut address).unwrap();
+        let address = address.trim().to_owned();
+        let runtime =
+            tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+        let tray = runtime.block_on(async {
+            zbus::connection::Builder::address(address.as_str())
+                .unwrap()
+                .serve_at("/StatusNotifierWatcher", TrayOfTheDesktop)
+                .unwrap()
+                .name("org.kde.StatusNotifierWatcher")
+                .unwrap()
+                .build()
+                .await
+                .unwrap()
+        });
+        Self { bus, address, _tray: tray, _runtime: runtime }
+    }
+}
+
+impl Drop for Desktop {
+    fn drop(&mut self) {
+        self.bus.kill().ok();
+        self.bus.wait().ok();
+    }
+}
+
+/// As much of a tray as an app asks for before it relies on one (StatusNotifierItem specification).
+struct TrayOfTheDesktop;
+
+#[expect(clippy::unused_self, reason = "an interface's methods")]
+#[zbus::interface(name = "org.kde.StatusNotifierWatcher")]
+impl TrayOfTheDesktop {
+    fn register_status_notifier_item(&self, _service: &str) {}
+
+    #[zbus(property)]
+    fn is_status_notifier_host_registered(&self) -> bool {
+        true
+    }
+
+    #[zbus(property)]
+    fn protocol_version(&self) -> i32 {
+        0
+    }
+}
+
+/// The app with directories of its own.
 struct App {
     dir: tempfile::TempDir,
     display: String,
@@ -108,13 +173,13 @@ struct App {
 }
 
 impl App {
-    fn start(binary: &Path, display: &Display) -> Self {
+    fn start(binary: &Path, display: &Display, desktop: &Desktop) -> Self {
         let dir = tempfile::Builder::new().prefix("vva").tempdir().unwrap();
         let config = dir.path().join("config/voidvm");
         std::fs::create_dir_all(&config).unwrap();
-        std::fs::write(config.join("config.toml"), "close_action = \"tray\"\n").unwrap();
-        let mut command = Command::new("dbus-run-session");
-        command.arg("--").arg(binary).env("DISPLAY", &display.name);
+        std::fs::write(config.join("config.toml"), "closeAction = \"tray\"\n").unwrap();
+        let mut command = Command::new(binary);
+        command.env("DISPLAY", &display.name).env("DBUS_SESSION_BUS_ADDRESS", &desktop.address);
         for (variable, name) in [
             ("XDG_CONFIG_HOME", "config"),
             ("XDG_DATA_HOME", "data"),
@@ -143,27 +208,7 @@ impl App {
     }
 
     fn log(&self) -> String {
-        let dir = self.dir.path().join("state/voidvm/log");
-        std::fs::read_dir(dir)
-            .into_iter()
-            .flatten()
-            .flatten()
-            .filter(|entry| entry.file_name().to_string_lossy().starts_with("combined"))
-            .filter_map(|entry| std::fs::read_to_string(entry.path()).ok())
-            .collect()
-    }
-
-    fn memory(&self, when: &str, goal: u32) {
-        std::thread::sleep(Duration::from_secs(10));
-        // dbus-run-session and its bus belong to the bench, not to the app.
-        let ours: Vec<(String, f64)> = family(self.child.id())
-            .into_iter()
-            .filter(|(_, name)| !name.starts_with("dbus"))
-            .filter_map(|(pid, name)| Some((name, pss(pid)?)))
-            .collect();
-        let sum: f64 = ours.iter().map(|(_, pss)| pss).sum();
-        let parts: Vec<String> = ours.iter().map(|(name, pss)| format!("{name} {pss:.0}")).collect();
-        println!("{when}: {sum:.0} MiB PSS (goal {goal}): {}", parts.join(", "));
+        std::fs::read_to_string(self.dir.path().join("state/voidvm/log/combined.log")).unwrap_or_default()
     }
 
     fn close_to_tray(&self) {
@@ -171,15 +216,40 @@ impl App {
             .args(["search", "--onlyvisible", "--name", "voidVM", "windowquit"])
             .env("DISPLAY", &self.display)
             .status();
-        assert!(status.is_ok_and(|status| status.success()), "xdotool is needed to close the window");
+        assert!(status.is_ok_and(|status| status.success()), "the window does not close");
+    }
+
+    /// The process that has taken the window's place.
+    fn tray(&self) -> u32 {
+        let here = self.dir.path().to_str().unwrap().as_bytes();
+        within("tray", || {
+            std::fs::read_dir("/proc").unwrap().flatten().find_map(|entry| {
+                let pid = entry.file_name().to_str()?.parse().ok()?;
+                let name = std::fs::read_to_string(entry.path().join("comm")).ok()?;
+                let environment = std::fs::read(entry.path().join("environ")).ok()?;
+                (name.trim() == "voidvm-tray" && environment.windows(here.len()).any(|part| part == here))
+                    .then_some(pid)
+            })
+        })
     }
 }
 
 impl Drop for App {
     fn drop(&mut self) {
-        for (pid, _) in family(self.child.id()).into_iter().rev() {
+        let tray = self.child.try_wait().is_ok_and(|ended| ended.is_some()).then(|| self.tray());
+        for pid in tray.into_iter().chain(family(self.child.id()).into_iter().map(|(pid, _)| pid)) {
             Command::new("kill").arg(pid.to_string()).status().ok();
         }
         self.child.wait().ok();
     }
+}
+
+/// Prints what a process and those it started take once they have come to rest.
+fn memory(when: &str, goal: u32, root: u32) {
+    std::thread::sleep(Duration::from_secs(10));
+    let parts: Vec<(String, f64)> =
+        family(root).into_iter().filter_map(|(pid, name)| Some((name, pss(pid)?))).collect();
+    let sum: f64 = parts.iter().map(|(_, pss)| pss).sum();
+    let words: Vec<String> = parts.iter().map(|(name, pss)| format!("{name} {pss:.0}")).collect();
+    println!("{when}: {sum:.0} MiB PSS (goal {goal}): {}", words.join(", "));
 }
