@@ -177,7 +177,7 @@ impl App {
         let dir = tempfile::Builder::new().prefix("vva").tempdir().unwrap();
         let config = dir.path().join("config/voidvm");
         std::fs::create_dir_all(&config).unwrap();
-        std::fs::write(config.join("config.toml"), "closeAction = \"tray\"\n").unwrap();
+        std::fs::write(config.join("config.toml"), "close_action = \"tray\"\n").unwrap();
         let mut command = Command::new(binary);
         command.env("DISPLAY", &display.name).env("DBUS_SESSION_BUS_ADDRESS", &desktop.address);
         for (variable, name) in [
