@@ -7,6 +7,7 @@ const COMMANDS: &[&str] = &[
     "unsubscribe",
     "save_file",
     "close_choice",
+    "painted",
     "updater_check",
     "updater_install",
     "updater_restart",
