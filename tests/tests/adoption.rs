@@ -306,7 +306,7 @@ fn real_guests_survive_kill_and_are_adopted() {
 }
 
 fn free_port() -> u16 {
-    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+    voidvm_testkit::port::free()
 }
 
 /// What the guest says of itself over HTTP.

@@ -285,7 +285,7 @@ async fn a_held_guest_says_why() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_port_in_use_is_said_before_anything_runs() {
-    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let taken = voidvm_testkit::port::hold();
     let port = taken.local_addr().unwrap().port();
     let (one, two) = (row("one", forwarding(port)), row("two", forwarding(port)));
     let rig = Rig::new(&Plan::default(), &[one.clone(), two.clone()]).await;

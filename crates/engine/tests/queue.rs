@@ -44,7 +44,7 @@ async fn no_more_start_at_a_time_than_the_limit_and_the_rest_is_visible_and_can_
         (count(OperationStatus::Running) == 2 && count(OperationStatus::Queued) == 2).then_some(())
     })
     .await;
-    assert_eq!(rig.fake.processes().len(), 2);
+    wait_until_async(SOON, "two processes", async || (rig.fake.processes().len() == 2).then_some(())).await;
     let statuses = statuses().await;
     let waiting = statuses.iter().position(|status| *status == OperationStatus::Queued).unwrap();
     let view = rig.engine.get(rows[waiting].id).unwrap();

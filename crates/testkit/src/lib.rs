@@ -12,6 +12,7 @@ pub mod fake;
 pub mod guest;
 pub mod home;
 pub mod plan;
+pub mod port;
 pub mod program;
 pub mod wait;
 

@@ -67,7 +67,7 @@ pub(crate) fn with_nic(mut spec: MachineSpec, forwards: Vec<PortForward>) -> Mac
 
 /// A host port that was free a moment ago.
 pub(crate) fn free_port() -> u16 {
-    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+    voidvm_testkit::port::free()
 }
 
 /// A running QEMU; killed when it is dropped.
