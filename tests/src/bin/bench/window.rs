@@ -213,7 +213,16 @@ impl App {
 
     fn close_to_tray(&self) {
         let status = Command::new("xdotool")
-            .args(["search", "--onlyvisible", "--name", "voidVM", "windowquit"])
+            .args([
+                "search",
+                "--onlyvisible",
+                "--name",
+                "voidVM",
+                "windowactivate",
+                "--sync",
+                "key",
+                "alt+F4",
+            ])
             .env("DISPLAY", &self.display)
             .status();
         assert!(status.is_ok_and(|status| status.success()), "the window does not close");
