@@ -292,6 +292,11 @@ async fn a_port_in_use_is_said_before_anything_runs() {
     let (code, _) = rig.failed(rig.engine.start(one.id, Origin::Cli).await).await;
     assert_eq!(code, ErrorCode::PortInUse);
     drop(taken);
+    // A program that is just being started holds every descriptor of ours until it is.
+    wait_until_async(SOON, "the port to be free", async || {
+        std::net::TcpListener::bind(("127.0.0.1", port)).is_ok().then_some(())
+    })
+    .await;
     rig.start(one.id).await;
     let (code, operation) = rig.failed(rig.engine.start(two.id, Origin::Cli).await).await;
     assert_eq!(code, ErrorCode::PortInUse);
