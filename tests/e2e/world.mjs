@@ -1,6 +1,6 @@
 // What a journey runs in: directories of its own, a display, programs that end with it, and looks at the guest from outside.
 import { execFile, spawn } from 'node:child_process'
-import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync } from 'node:fs'
+import { existsSync, mkdirSync, mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join, resolve } from 'node:path'
 import { createServer } from 'node:net'
@@ -128,8 +128,4 @@ export function program_(name) {
 export async function http(port, path) {
   const reply = await fetch(`http://127.0.0.1:${port}${path}`, { signal: AbortSignal.timeout(5000) })
   return await reply.text()
-}
-
-export function version() {
-  return JSON.parse(readFileSync(join(root, 'ui/package.json'), 'utf8')).version
 }
