@@ -65,7 +65,10 @@ pub fn run() -> ExitCode {
     };
     app.run(|app, event| match event {
         // The window is gone and the tray takes over; only `exit` with a code ends the app.
-        RunEvent::ExitRequested { code: None, api, .. } => api.prevent_exit(),
+        RunEvent::ExitRequested { code: None, api, .. } => {
+            api.prevent_exit();
+            tauri::async_runtime::spawn(tray::hand_over(app.clone()));
+        }
         RunEvent::Exit => {
             let engine = app.state::<Engine>();
             tauri::async_runtime::block_on(engine.close());

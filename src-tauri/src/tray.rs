@@ -64,7 +64,7 @@ fn tell(app: &AppHandle, words: &str) {
 
 /// Makes way for the process without a window, as soon as no operation is in work; not at all when the window is wanted
 /// again before that.
-pub(crate) async fn hand_over(app: &AppHandle) {
+pub(crate) async fn hand_over(app: AppHandle) {
     app.state::<Engine>().idle().await;
     if app.get_webview_window(window::LABEL).is_some() {
         return;
@@ -74,7 +74,7 @@ pub(crate) async fn hand_over(app: &AppHandle) {
     if let Some(icon) = tray.icon.get() {
         icon.clone().remove().await;
     }
-    window::quit(app);
+    window::quit(&app);
 }
 
 /// The last act of this process, when the engine is closed: leaves the icon behind, if that was the wish.

@@ -23,7 +23,7 @@ use voidvm_model::settings::CloseAction;
 use voidvm_tray::Engine;
 
 use crate::events::Subscriptions;
-use crate::tray::{self, Tray};
+use crate::tray::Tray;
 
 /// The window's name for Tauri and its capabilities.
 pub(crate) const LABEL: &str = "main";
@@ -145,22 +145,28 @@ pub(crate) async fn close_choice(
     stored
 }
 
-/// Closes the window and leaves the icon; without an icon nobody would find the app again, so it ends.
+/// Closes the window and leaves the icon; without an icon nobody would find the app again, so it ends. What follows the
+/// window's end is `tray::hand_over`.
 fn to_tray(app: &AppHandle) {
     app.state::<CloseQuestion>().0.store(false, Ordering::Release);
     if !app.state::<Tray>().is_there() {
         return quit(app);
     }
-    if let Err(error) = app.save_window_state(remembered()) {
-        tracing::warn!(%error, "the window's place could not be saved");
-    }
-    if let Some(window) = app.get_webview_window(LABEL)
-        && let Err(error) = window.destroy()
-    {
+    // On the main thread: saved from another one, the window's place deadlocks with a move of the window.
+    let closer = app.clone();
+    let close = move || {
+        if let Err(error) = closer.save_window_state(remembered()) {
+            tracing::warn!(%error, "the window's place could not be saved");
+        }
+        if let Some(window) = closer.get_webview_window(LABEL)
+            && let Err(error) = window.destroy()
+        {
+            tracing::warn!(%error, "the window could not be closed");
+        }
+    };
+    if let Err(error) = app.run_on_main_thread(close) {
         tracing::warn!(%error, "the window could not be closed");
     }
-    let app = app.clone();
-    tauri::async_runtime::spawn(async move { tray::hand_over(&app).await });
 }
 
 /// Ends the app; machines go on.
