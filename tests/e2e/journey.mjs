@@ -57,7 +57,7 @@ async function travel(kind) {
   await page.click(by.step('Firmware and network'))
   if (firmware) await page.choose(firmware)
   await page.click(`//button[contains(normalize-space(.),'HTTP') and contains(normalize-space(.),'80')]`)
-  await page.fill(by.inLabel('Port on this computer'), `${port}`)
+  await page.fill(by.inLabel('Host port'), `${port}`)
   await page.click(by.button('Next'))
   await page.shot(`${kind}-review`)
   await page.click(by.button('Create and start'))
