@@ -24,7 +24,7 @@ fn one_running() -> (Home, Serve, VmView) {
 fn create(serve: &Serve, name: &str, home: &Home) -> VmId {
     let made = serve.client.operate("vm.create", &create_request(name, &make_iso(home.path()))).unwrap();
     assert_eq!(made.status, OperationStatus::Succeeded, "{made:?}");
-    made.vm_id
+    made.vm_id.unwrap()
 }
 
 fn run_of(view: &VmView) -> (u32, jiff::Timestamp) {
@@ -268,7 +268,7 @@ fn real_guests_survive_kill_and_are_adopted() {
             });
             let made = serve.client.operate("vm.create", &request).unwrap();
             assert_eq!(made.status, OperationStatus::Succeeded, "{made:?}");
-            made.vm_id
+            made.vm_id.unwrap()
         })
         .collect();
     let before: Vec<VmView> = ids

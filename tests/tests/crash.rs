@@ -200,7 +200,7 @@ fn check_operations(client: &Client, acknowledged: &[Operation], views: &[VmView
             .call("operation.get", &json!({"id": asked.id}))
             .unwrap_or_else(|error| panic!("{context}: {asked:?} is lost: {error:?}"));
         let now: Operation = serde_json::from_value(answer).unwrap();
-        let view = views.iter().find(|view| view.id == now.vm_id);
+        let view = views.iter().find(|view| Some(view.id) == now.vm_id);
         match now.status {
             OperationStatus::Interrupted => interrupted += 1,
             OperationStatus::Succeeded => {

@@ -45,7 +45,7 @@ impl Bench {
     }
 
     fn create(&self, name: &str) -> VmId {
-        self.operate("vm.create", &create_request(name, &self.iso)).unwrap().vm_id
+        self.operate("vm.create", &create_request(name, &self.iso)).unwrap().vm_id.unwrap()
     }
 
     /// The error of a start that must fail, and leaves no process; the machine can be started when the fault is gone.
@@ -205,7 +205,7 @@ fn odd_paths_reach_qemu_whole_and_add_nothing() {
     for name in names {
         let path = bench.home.path().join(name);
         qcow2(&path, "1M");
-        let id = bench.operate("vm.create", &in_place(&path)).unwrap().vm_id;
+        let id = bench.operate("vm.create", &in_place(&path)).unwrap().vm_id.unwrap();
         bench.operate("vm.start", &json!({"id": id})).unwrap_or_else(|error| panic!("{name}: {error:?}"));
         let arguments = command_line(bench.home.fake().process_of(id).pid);
         let disks: Vec<PathBuf> = arguments
@@ -272,7 +272,7 @@ fn a_port_somebody_else_has_is_named_at_start() {
     let mut request = create_request("x", &bench.iso);
     let port = taken.local_addr().unwrap().port();
     request["forwards"] = json!([{"protocol": "tcp", "hostPort": port, "guestPort": 22}]);
-    let id = bench.operate("vm.create", &request).unwrap().vm_id;
+    let id = bench.operate("vm.create", &request).unwrap().vm_id.unwrap();
     let error = bench.start_refused(id);
     assert_eq!(error.code, ErrorCode::PortInUse, "{error:?}");
     drop(taken);

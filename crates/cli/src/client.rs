@@ -218,7 +218,7 @@ fn unsent(error: &ErrorBody) -> bool {
 
 fn progress_bar(operation: &Operation) -> ProgressBar {
     let bar = ProgressBar::new(0);
-    let words = format!("{} {}", operation.kind.as_str(), operation.vm_name);
+    let words = format!("{} {}", operation.kind.as_str(), operation.subject);
     if let Ok(style) = ProgressStyle::with_template("{msg} [{bar:30}] {percent:>3} %  {binary_bytes_per_sec}")
     {
         bar.set_style(style.progress_chars("=> "));

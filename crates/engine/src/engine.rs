@@ -226,7 +226,7 @@ impl Engine {
             let binary = run.record.binary.to_string_lossy().into_owned();
             std::iter::once(binary).chain(run.record.argv.iter().cloned()).collect()
         });
-        Ok(VmCommand { next, running })
+        Ok(VmCommand { next, last: running.clone(), running })
     }
 
     /// The newest readings after an instant, oldest first; none without a process. Asking keeps them coming once a second.

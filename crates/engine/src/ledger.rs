@@ -18,8 +18,8 @@ use tokio_util::sync::CancellationToken;
 use voidvm_model::contract::OperationListRequest;
 use voidvm_model::operation::Progress;
 use voidvm_model::{
-    ErrorBody, ErrorCode, Event, Operation, OperationId, OperationKind, OperationStatus, Origin, VmId,
-    VmState,
+    ErrorBody, ErrorCode, Event, ImageId, Operation, OperationId, OperationKind, OperationStatus, Origin,
+    PoolId, VmId, VmState,
 };
 use voidvm_store::Store;
 
@@ -109,15 +109,17 @@ impl Ledger {
     pub(crate) async fn open_operation(
         &self,
         kind: OperationKind,
-        vm: (VmId, &str),
+        subject: Subject<'_>,
         origin: Origin,
         cancel: Cancel,
     ) -> Result<Ticket, ErrorBody> {
         let operation = Operation {
             id: OperationId::new(),
             kind,
-            vm_id: vm.0,
-            vm_name: vm.1.to_owned(),
+            vm_id: subject.vm(),
+            image_id: subject.image(),
+            pool_id: subject.pool(),
+            subject: subject.name().to_owned(),
             status: OperationStatus::Queued,
             origin,
             requested_at: Timestamp::now(),
@@ -212,6 +214,37 @@ impl Ledger {
                     format!("The operation has ended already ({status})."),
                 ))
             }
+        }
+    }
+}
+
+/// What an operation is done to, with its name.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Subject<'a> {
+    /// A machine.
+    Vm(VmId, &'a str),
+    /// An image of the library.
+    Image(ImageId, &'a str),
+    /// A volume of a pool.
+    Volume(PoolId, &'a str),
+}
+
+impl<'a> Subject<'a> {
+    const fn vm(self) -> Option<VmId> {
+        if let Self::Vm(id, _) = self { Some(id) } else { None }
+    }
+
+    const fn image(self) -> Option<ImageId> {
+        if let Self::Image(id, _) = self { Some(id) } else { None }
+    }
+
+    const fn pool(self) -> Option<PoolId> {
+        if let Self::Volume(id, _) = self { Some(id) } else { None }
+    }
+
+    const fn name(self) -> &'a str {
+        match self {
+            Self::Vm(_, name) | Self::Image(_, name) | Self::Volume(_, name) => name,
         }
     }
 }
@@ -350,7 +383,7 @@ impl Ticket {
             Outcome::Succeeded => OperationStatus::Succeeded,
             Outcome::Failed(failure) => {
                 tracing::warn!(
-                    operation = %operation.id, kind = operation.kind.as_str(), vm = %operation.vm_id,
+                    operation = %operation.id, kind = operation.kind.as_str(), subject = operation.subject,
                     code = ?failure.error.code, trace_id = failure.error.trace_id, message = failure.error.message,
                     "an operation failed"
                 );

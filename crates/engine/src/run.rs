@@ -99,6 +99,7 @@ impl Run {
             qemu_version: self.record.qemu_version.clone(),
             accel: self.record.accel,
             adopted: self.came == Came::Adopted,
+            disposable: false,
             spec: self.record.spec.clone(),
         }
     }

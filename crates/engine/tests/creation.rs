@@ -23,17 +23,7 @@ use voidvm_store::{Intent, IntentAction};
 use voidvm_testkit::{Plan, SmallDisk, wait_until_async};
 
 fn request(name: &str, source: CreateSource) -> VmCreateRequest {
-    VmCreateRequest {
-        name: name.to_owned(),
-        description: String::new(),
-        source,
-        cpus: None,
-        memory: Some(MiB(64)),
-        firmware: None,
-        accel: None,
-        forwards: Vec::new(),
-        start: false,
-    }
+    VmCreateRequest { memory: Some(MiB(64)), ..VmCreateRequest::new(name, source) }
 }
 
 /// A qcow2 image with some data in it.
@@ -102,11 +92,10 @@ async fn a_copy_is_made_grown_started_and_removed_with_the_machine() {
     assert_eq!((info.virtual_size, info.used_by.as_deref()), (Bytes(64 << 20), Some("copied")));
     let listed = rig.engine.files(vm.id).await.unwrap();
     assert!(listed.iter().any(|file| file.path.ends_with("uefi-vars.qcow2")));
-    let live = rig.engine.delete(VmDeleteRequest { id: vm.id, keep_disks: false }, Origin::Cli).await;
+    let live = rig.engine.delete(VmDeleteRequest::new(vm.id), Origin::Cli).await;
     assert_eq!(live.unwrap_err().code, ErrorCode::InvalidState, "it runs");
     rig.force_off(vm.id).await;
-    rig.succeeded(rig.engine.delete(VmDeleteRequest { id: vm.id, keep_disks: false }, Origin::Cli).await)
-        .await;
+    rig.succeeded(rig.engine.delete(VmDeleteRequest::new(vm.id), Origin::Cli).await).await;
     assert!(rig.engine.get(vm.id).is_err());
     assert!(files_below(&rig.config.data_dir.join("vms")).is_empty());
     assert!(source.exists());
@@ -130,11 +119,9 @@ async fn a_disk_used_in_place_is_one_machines_alone_and_never_deleted() {
     // Nor can an edit make it the machine's own.
     let mut spec = vm.spec.clone();
     spec.disks[0].owner = FileOwner::Machine;
-    let edit =
-        VmUpdateRequest { id: vm.id, name: None, description: None, spec: Some(spec), if_updated_at: None };
+    let edit = VmUpdateRequest { spec: Some(spec), ..VmUpdateRequest::new(vm.id) };
     assert_eq!(rig.engine.update(edit, Origin::Cli).await.unwrap_err().code, ErrorCode::InvalidInput);
-    rig.succeeded(rig.engine.delete(VmDeleteRequest { id: vm.id, keep_disks: false }, Origin::Cli).await)
-        .await;
+    rig.succeeded(rig.engine.delete(VmDeleteRequest::new(vm.id), Origin::Cli).await).await;
     assert!(path.exists());
     create(&rig, request("second", source)).await;
 }
@@ -145,8 +132,12 @@ async fn an_iso_comes_with_an_empty_disk_and_kept_disks_stay() {
     let source = CreateSource::Iso { path: text(&iso(&rig)), disk_size: Some(Bytes(1 << 30)) };
     let vm = create(&rig, request("installer", source)).await;
     assert!(vm.spec.boot_from_cdrom && vm.spec.cdroms[0].file.is_some());
-    rig.succeeded(rig.engine.delete(VmDeleteRequest { id: vm.id, keep_disks: true }, Origin::Cli).await)
-        .await;
+    rig.succeeded(
+        rig.engine
+            .delete(VmDeleteRequest { keep_disks: true, ..VmDeleteRequest::new(vm.id) }, Origin::Cli)
+            .await,
+    )
+    .await;
     assert!(vm.spec.disks[0].file.exists());
 }
 
@@ -254,7 +245,7 @@ async fn what_a_crash_left_of_a_creation_or_deletion_is_cleared_up() {
         (made, IntentAction::Create, vec![half.clone(), mine.clone()]),
         (gone, IntentAction::Delete, vec![left.clone()]),
     ] {
-        let intent = Intent { operation_id: OperationId::new(), vm_id, action, files };
+        let intent = Intent { operation_id: OperationId::new(), vm_id: Some(vm_id), action, files };
         rig.store.journal().begin(&intent, Timestamp::now()).await.unwrap();
     }
     let rig = rig.reopen().await;
@@ -274,13 +265,7 @@ async fn a_missing_disk_breaks_the_machine_and_its_return_mends_it() {
     assert_eq!(code, ErrorCode::ImageMissing);
     let view = rig.engine.get(vm.id).unwrap();
     assert_eq!((view.state, view.attention.unwrap().code), (VmState::Broken, ErrorCode::ImageMissing));
-    let rename = VmUpdateRequest {
-        id: vm.id,
-        name: Some("roamer".to_owned()),
-        description: None,
-        spec: None,
-        if_updated_at: None,
-    };
+    let rename = VmUpdateRequest { name: Some("roamer".to_owned()), ..VmUpdateRequest::new(vm.id) };
     assert_eq!(
         rig.engine.update(rename, Origin::Cli).await.unwrap().state,
         VmState::Broken,

@@ -311,11 +311,10 @@ async fn edits_of_a_live_machine_wait_for_its_next_start() {
     let mut more = spec();
     more.cpus = 2;
     let request = VmUpdateRequest {
-        id: vm.id,
         name: Some("renamed".to_owned()),
-        description: None,
         spec: Some(more),
         if_updated_at: Some(vm.updated_at),
+        ..VmUpdateRequest::new(vm.id)
     };
     let view = rig.engine.update(request.clone(), Origin::Cli).await.unwrap();
     assert_eq!((view.name.as_str(), view.spec.cpus, view.restart_pending), ("renamed", 2, true));
@@ -331,12 +330,7 @@ async fn edits_of_a_live_machine_wait_for_its_next_start() {
 #[tokio::test(flavor = "multi_thread")]
 async fn readings_come_while_somebody_looks() {
     let image = tempfile::NamedTempFile::new().unwrap();
-    let disk = Disk {
-        id: "disk0".parse().unwrap(),
-        file: image.path().to_owned(),
-        format: DiskFormat::Raw,
-        owner: FileOwner::User,
-    };
+    let disk = Disk::new("disk0".parse().unwrap(), image.path().to_owned(), DiskFormat::Raw, FileOwner::User);
     let vm = row("measured", MachineSpec { disks: vec![disk], ..spec() });
     let rig = Rig::new(&Plan::default(), std::slice::from_ref(&vm)).await;
     assert!(rig.engine.metrics(vm.id, None).unwrap().is_empty());

@@ -151,12 +151,12 @@ async fn signals_from_outside_and_ends_unseen_are_told_apart() {
 async fn what_qemu_refuses_is_said_in_its_words() {
     let broken = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(broken.path(), "this is no qcow2").unwrap();
-    let disk = voidvm_model::spec::Disk {
-        id: "disk0".parse().unwrap(),
-        file: broken.path().to_owned(),
-        format: voidvm_model::spec::DiskFormat::Qcow2,
-        owner: voidvm_model::spec::FileOwner::User,
-    };
+    let disk = voidvm_model::spec::Disk::new(
+        "disk0".parse().unwrap(),
+        broken.path().to_owned(),
+        voidvm_model::spec::DiskFormat::Qcow2,
+        voidvm_model::spec::FileOwner::User,
+    );
     let vm = row("broken", MachineSpec { disks: vec![disk], ..spec() });
     let Some(rig) = rig(std::slice::from_ref(&vm)).await else { return };
     let (code, operation) = rig.failed(rig.engine.start(vm.id, Origin::Cli).await).await;
@@ -190,15 +190,14 @@ async fn uefi_firmware_starts_with_variables_of_the_machines_own() {
     make.args(["create", "-q", "-f", "qcow2"]).arg(&source).arg("64M");
     assert!(make.status().unwrap().success());
     let request = VmCreateRequest {
-        name: "uefi".to_owned(),
-        description: String::new(),
-        source: CreateSource::ImageCopy { path: source.to_str().unwrap().to_owned(), disk_size: None },
-        cpus: None,
         memory: Some(MiB(128)),
         firmware: Some(Firmware::Uefi),
         accel: Some(voidvm_model::spec::Accel::Tcg),
-        forwards: Vec::new(),
         start: true,
+        ..VmCreateRequest::new(
+            "uefi",
+            CreateSource::ImageCopy { path: source.to_str().unwrap().to_owned(), disk_size: None },
+        )
     };
     let made = match rig.engine.create(request, Origin::Cli).await {
         Err(error) if error.code == ErrorCode::FirmwareMissing => {
@@ -207,9 +206,10 @@ async fn uefi_firmware_starts_with_variables_of_the_machines_own() {
         }
         made => rig.succeeded(made).await,
     };
-    rig.until(made.vm_id, VmState::Running).await;
-    let files = rig.engine.files(made.vm_id).await.unwrap();
+    let id = made.vm_id.unwrap();
+    rig.until(id, VmState::Running).await;
+    let files = rig.engine.files(id).await.unwrap();
     assert!(files.iter().any(|file| file.path.ends_with("/uefi-vars.qcow2") && file.size.0 > 0));
-    rig.force_off(made.vm_id).await;
-    assert_eq!(rig.engine.get(made.vm_id).unwrap().attention, None);
+    rig.force_off(id).await;
+    assert_eq!(rig.engine.get(id).unwrap().attention, None);
 }

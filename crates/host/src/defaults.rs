@@ -41,6 +41,8 @@ pub async fn of_new_machine(
         free_space: stats.disk_free,
         vm_directory: data_dir.join("vms").display().to_string(),
         uefi: voidvm_qemu::firmware::find().is_some(),
+        secure_boot: false,
+        tpm: false,
         accel: engine.accel_report().await,
         demo_disk: text(demo(data_dir, "disk.qcow2")),
         demo_iso: text(demo(data_dir, "guest.iso")),

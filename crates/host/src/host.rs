@@ -189,6 +189,10 @@ async fn blocking<T: Send + 'static>(
     })
 }
 
+fn unbuilt() -> ErrorBody {
+    ErrorBody::new(ErrorCode::Unsupported, "UNBUILT")
+}
+
 impl Handlers for Host {
     async fn vm_list(&self, request: VmListRequest, _: &Caller) -> Result<Vec<VmView>, ErrorBody> {
         let fits = |vm: &VmView| {
@@ -218,7 +222,7 @@ impl Handlers for Host {
         self.0.engine.files(request.id).await
     }
 
-    async fn vm_start(&self, request: VmRef, caller: &Caller) -> Result<Operation, ErrorBody> {
+    async fn vm_start(&self, request: VmStartRequest, caller: &Caller) -> Result<Operation, ErrorBody> {
         self.0.engine.start(request.id, caller.origin).await
     }
 
@@ -307,6 +311,118 @@ impl Handlers for Host {
 
     async fn operation_cancel(&self, request: OperationRef, _: &Caller) -> Result<Operation, ErrorBody> {
         self.0.engine.cancel(request.id).await
+    }
+
+    async fn vm_suspend(&self, _: VmRef, _: &Caller) -> Result<Operation, ErrorBody> {
+        Err(unbuilt())
+    }
+
+    async fn vm_clone(&self, _: VmCloneRequest, _: &Caller) -> Result<Operation, ErrorBody> {
+        Err(unbuilt())
+    }
+
+    async fn vm_export(&self, _: VmExportRequest, _: &Caller) -> Result<Operation, ErrorBody> {
+        Err(unbuilt())
+    }
+
+    async fn vm_import(&self, _: VmImportRequest, _: &Caller) -> Result<Operation, ErrorBody> {
+        Err(unbuilt())
+    }
+
+    async fn vm_import_inspect(&self, _: ImportInspectRequest, _: &Caller) -> Result<ImportPlan, ErrorBody> {
+        Err(unbuilt())
+    }
+
+    async fn vm_ssh(&self, _: VmRef, _: &Caller) -> Result<Option<SshAccess>, ErrorBody> {
+        Err(unbuilt())
+    }
+
+    async fn image_list(&self, _: Empty, _: &Caller) -> Result<Vec<LibraryImage>, ErrorBody> {
+        Err(unbuilt())
+    }
+
+    async fn image_get(&self, _: ImageRef, _: &Caller) -> Result<LibraryImage, ErrorBody> {
+        Err(unbuilt())
+    }
+
+    async fn image_import(&self, _: ImageImportRequest, _: &Caller) -> Result<Operation, ErrorBody> {
+        Err(unbuilt())
+    }
+
+    async fn image_download(&self, _: ImageDownloadRequest, _: &Caller) -> Result<Operation, ErrorBody> {
+        Err(unbuilt())
+    }
+
+    async fn image_update(&self, _: ImageUpdateRequest, _: &Caller) -> Result<LibraryImage, ErrorBody> {
+        Err(unbuilt())
+    }
+
+    async fn image_delete(&self, _: ImageRef, _: &Caller) -> Result<Operation, ErrorBody> {
+        Err(unbuilt())
+    }
+
+    async fn image_catalogue(&self, _: Empty, _: &Caller) -> Result<Vec<CatalogueEntry>, ErrorBody> {
+        Err(unbuilt())
+    }
+
+    async fn pool_list(&self, _: Empty, _: &Caller) -> Result<Vec<Pool>, ErrorBody> {
+        Err(unbuilt())
+    }
+
+    async fn pool_create(&self, _: PoolCreateRequest, _: &Caller) -> Result<Pool, ErrorBody> {
+        Err(unbuilt())
+    }
+
+    async fn pool_update(&self, _: PoolUpdateRequest, _: &Caller) -> Result<Pool, ErrorBody> {
+        Err(unbuilt())
+    }
+
+    async fn pool_delete(&self, _: PoolRef, _: &Caller) -> Result<Done, ErrorBody> {
+        Err(unbuilt())
+    }
+
+    async fn volume_list(&self, _: PoolRef, _: &Caller) -> Result<Vec<Volume>, ErrorBody> {
+        Err(unbuilt())
+    }
+
+    async fn volume_create(&self, _: VolumeCreateRequest, _: &Caller) -> Result<Operation, ErrorBody> {
+        Err(unbuilt())
+    }
+
+    async fn volume_resize(&self, _: VolumeResizeRequest, _: &Caller) -> Result<Operation, ErrorBody> {
+        Err(unbuilt())
+    }
+
+    async fn volume_copy(&self, _: VolumeCopyRequest, _: &Caller) -> Result<Operation, ErrorBody> {
+        Err(unbuilt())
+    }
+
+    async fn volume_move(&self, _: VolumeMoveRequest, _: &Caller) -> Result<Operation, ErrorBody> {
+        Err(unbuilt())
+    }
+
+    async fn volume_reclaim(&self, _: VolumeRef, _: &Caller) -> Result<Operation, ErrorBody> {
+        Err(unbuilt())
+    }
+
+    async fn volume_check(&self, _: VolumeRef, _: &Caller) -> Result<Operation, ErrorBody> {
+        Err(unbuilt())
+    }
+
+    async fn volume_delete(&self, _: VolumeRef, _: &Caller) -> Result<Operation, ErrorBody> {
+        Err(unbuilt())
+    }
+
+    async fn os_list(&self, _: OsListRequest, _: &Caller) -> Result<Vec<OsPreset>, ErrorBody> {
+        Err(unbuilt())
+    }
+
+    async fn os_detect(&self, _: OsDetectRequest, _: &Caller) -> Result<Option<OsPreset>, ErrorBody> {
+        Err(unbuilt())
+    }
+
+    async fn usb_list(&self, _: Empty, _: &Caller) -> Result<Vec<HostUsbDevice>, ErrorBody> {
+        Err(unbuilt())
     }
 
     async fn image_inspect(&self, request: ImageInspectRequest, _: &Caller) -> Result<ImageInfo, ErrorBody> {

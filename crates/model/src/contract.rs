@@ -8,12 +8,12 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use ts_rs::TS;
 
-use crate::ids::{OperationId, VmId};
+use crate::ids::{ImageId, OperationId, VmId};
 use crate::operation::OperationStatus;
 use crate::settings::Settings;
 use crate::spec::{Accel, Firmware, MachineSpec, PortForward};
 use crate::units::{Bytes, MiB};
-use crate::vm::VmState;
+use crate::vm::{VmMeta, VmState};
 
 /// How a command behaves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -92,7 +92,9 @@ macro_rules! for_each_command {
             /// The files a machine uses, and what deleting it would remove.
             vm_files "vm.files" Query Get "/vms/{id}/files" Read: VmRef => Vec<MachineFile>;
             /// Start a machine.
-            vm_start "vm.start" Operation Post "/vms/{id}/start" Operate: VmRef => Operation;
+            vm_start "vm.start" Operation Post "/vms/{id}/start" Operate: VmStartRequest => Operation;
+            /// Write a running machine's memory to disk and end its process; its next start goes on from there.
+            vm_suspend "vm.suspend" Operation Post "/vms/{id}/suspend" Operate: VmRef => Operation;
             /// Ask the guest to shut down, or end it at once with `force`.
             vm_stop "vm.stop" Operation Post "/vms/{id}/stop" Operate: VmStopRequest => Operation;
             /// Hold the guest.
@@ -125,6 +127,60 @@ macro_rules! for_each_command {
             operation_get "operation.get" Query Get "/operations/{id}" Read: OperationGetRequest => Operation;
             /// Give up an operation that waits or can be undone.
             operation_cancel "operation.cancel" Mutation Post "/operations/{id}/cancel" Operate: OperationRef => Operation;
+            /// Make a copy of a machine.
+            vm_clone "vm.clone" Operation Post "/vms/{id}/clone" Admin: VmCloneRequest => Operation;
+            /// Write a machine to one file.
+            vm_export "vm.export" Operation Post "/vms/{id}/export" Admin: VmExportRequest => Operation;
+            /// Make a machine of a file of another program or computer.
+            vm_import "vm.import" Operation Post "/vms/import" Admin: VmImportRequest => Operation;
+            /// Look at a file of another program: what importing it would make.
+            vm_import_inspect "vm.import.inspect" Query Post "/vms/import/inspect" Admin: ImportInspectRequest => ImportPlan;
+            /// How to reach a guest by ssh.
+            vm_ssh "vm.ssh" Query Get "/vms/{id}/ssh" Operate: VmRef => Option<SshAccess>;
+            /// Every image of the library, by name.
+            image_list "image.list" Query Get "/images" Read: Empty => Vec<LibraryImage>;
+            /// One image.
+            image_get "image.get" Query Get "/images/{id}" Read: ImageRef => LibraryImage;
+            /// Bring a file into the library.
+            image_import "image.import" Operation Post "/images" Admin: ImageImportRequest => Operation;
+            /// Fetch a file into the library.
+            image_download "image.download" Operation Post "/images/download" Admin: ImageDownloadRequest => Operation;
+            /// Change an image's entry.
+            image_update "image.update" Mutation Put "/images/{id}" Admin: ImageUpdateRequest => LibraryImage;
+            /// Remove an image, and its file where that is the library's own.
+            image_delete "image.delete" Operation Delete "/images/{id}" Admin: ImageRef => Operation;
+            /// Well-known images that can be downloaded.
+            image_catalogue "image.catalogue" Query Get "/images/catalogue" Read: Empty => Vec<CatalogueEntry>;
+            /// Every pool, by name.
+            pool_list "pool.list" Query Get "/storage" Read: Empty => Vec<Pool>;
+            /// Make a directory a pool.
+            pool_create "pool.create" Mutation Post "/storage" Admin: PoolCreateRequest => Pool;
+            /// Change a pool.
+            pool_update "pool.update" Mutation Put "/storage/{id}" Admin: PoolUpdateRequest => Pool;
+            /// Forget a pool; its directory and files stay.
+            pool_delete "pool.delete" Mutation Delete "/storage/{id}" Admin: PoolRef => Done;
+            /// The volumes of a pool, by name.
+            volume_list "volume.list" Query Get "/storage/{id}/volumes" Read: PoolRef => Vec<Volume>;
+            /// Make a volume.
+            volume_create "volume.create" Operation Post "/storage/{id}/volumes" Admin: VolumeCreateRequest => Operation;
+            /// Change a volume's size.
+            volume_resize "volume.resize" Operation Post "/storage/{id}/volumes/resize" Admin: VolumeResizeRequest => Operation;
+            /// Copy a volume, also into another format or pool.
+            volume_copy "volume.copy" Operation Post "/storage/{id}/volumes/copy" Admin: VolumeCopyRequest => Operation;
+            /// Move a volume to another pool; its machine follows.
+            volume_move "volume.move" Operation Post "/storage/{id}/volumes/move" Admin: VolumeMoveRequest => Operation;
+            /// Give the space a volume no longer needs back to the host.
+            volume_reclaim "volume.reclaim" Operation Post "/storage/{id}/volumes/reclaim" Admin: VolumeRef => Operation;
+            /// Check a volume's structure and mend it.
+            volume_check "volume.check" Operation Post "/storage/{id}/volumes/check" Admin: VolumeRef => Operation;
+            /// Remove a volume that no machine uses.
+            volume_delete "volume.delete" Operation Post "/storage/{id}/volumes/delete" Admin: VolumeRef => Operation;
+            /// Operating systems a machine can be prepared for.
+            os_list "os.list" Query Get "/os" Read: OsListRequest => Vec<OsPreset>;
+            /// The operating system on a medium, and what it wants.
+            os_detect "os.detect" Query Post "/os/detect" Admin: OsDetectRequest => Option<OsPreset>;
+            /// USB devices that are plugged into the host now.
+            usb_list "usb.list" Query Get "/system/usb" Read: Empty => Vec<HostUsbDevice>;
             /// Look at an image file.
             image_inspect "image.inspect" Query Post "/images/inspect" Admin: ImageInspectRequest => ImageInfo;
             /// List a directory of the host: directories, disk images and ISOs.
@@ -155,15 +211,27 @@ macro_rules! for_each_command {
 pub mod commands {
     pub use super::{
         ApiAccess, ConsoleTicket, Done, Empty, FilesListRequest, ImageInspectRequest, OperationGetRequest,
-        OperationListRequest, OperationRef, Picture, SettingsUpdateRequest, VmCommand, VmCreateRequest,
-        VmDeleteRequest, VmKeysRequest, VmListRequest, VmLogs, VmLogsRequest, VmMetricsRequest, VmRef,
-        VmStopRequest, VmTypeRequest, VmUpdateRequest,
+        OperationListRequest, OperationRef, Picture, SettingsUpdateRequest, SshAccess, VmCommand,
+        VmCreateRequest, VmDeleteRequest, VmKeysRequest, VmListRequest, VmLogs, VmLogsRequest,
+        VmMetricsRequest, VmRef, VmStartRequest, VmStopRequest, VmTypeRequest, VmUpdateRequest,
+    };
+    pub use crate::guest_os::{OsDetectRequest, OsListRequest, OsPreset};
+    pub use crate::image::{
+        CatalogueEntry, ImageDownloadRequest, ImageImportRequest, ImageRef, ImageUpdateRequest, LibraryImage,
     };
     pub use crate::operation::Operation;
     pub use crate::settings::SettingsView;
     pub use crate::spec::MachineFile;
+    pub use crate::storage::{
+        Pool, PoolCreateRequest, PoolRef, PoolUpdateRequest, Volume, VolumeCopyRequest, VolumeCreateRequest,
+        VolumeMoveRequest, VolumeRef, VolumeResizeRequest,
+    };
     pub use crate::system::{
-        CreateDefaults, DirectoryListing, DoctorReport, Health, HostStats, ImageInfo, VersionInfo,
+        CreateDefaults, DirectoryListing, DoctorReport, Health, HostStats, HostUsbDevice, ImageInfo,
+        VersionInfo,
+    };
+    pub use crate::transfer::{
+        ImportInspectRequest, ImportPlan, VmCloneRequest, VmExportRequest, VmImportRequest,
     };
     pub use crate::vm::{GuestInfo, VmSample, VmView};
 }
@@ -257,8 +325,96 @@ pub enum CreateSource {
         /// Absolute path of the image.
         path: String,
     },
+    /// An image of the library: copied, or stood on with `linked`; an ISO is put into the drive beside an empty disk.
+    Library {
+        /// The image.
+        image: ImageId,
+        /// Size of the disk; the image's without (of an ISO: none).
+        #[ts(optional)]
+        #[serde(default)]
+        disk_size: Option<Bytes>,
+        /// Stand on the image instead of copying it: made in an instant, and the image cannot be removed before the machine.
+        #[ts(optional, as = "Option<bool>")]
+        #[serde(default)]
+        linked: bool,
+    },
+    /// An empty disk and nothing to boot from yet.
+    Empty {
+        /// Size of the disk.
+        disk_size: Bytes,
+    },
     /// The small Linux guest that comes with voidVM (a copy of its disk).
     Demo,
+}
+
+/// What cloud-init shall make of the guest at its first start (NoCloud seed).
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema, TS)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct CloudInit {
+    /// The user to make, with sudo.
+    pub user: String,
+    /// Public keys that may log in.
+    #[serde(default)]
+    #[ts(optional, as = "Option<Vec<String>>")]
+    pub ssh_keys: Vec<String>,
+    /// Make a key of this machine's own and let it in: the ssh button then needs nothing else.
+    #[serde(default)]
+    #[ts(optional, as = "Option<bool>")]
+    pub generate_key: bool,
+    /// The user's password; only its hash is written to the seed.
+    #[serde(default)]
+    #[ts(optional)]
+    pub password: Option<String>,
+    /// The guest's host name; the machine's name, made fit, without.
+    #[serde(default)]
+    #[ts(optional)]
+    pub hostname: Option<String>,
+    /// Packages to install.
+    #[serde(default)]
+    #[ts(optional, as = "Option<Vec<String>>")]
+    pub packages: Vec<String>,
+    /// Free user-data (`#cloud-config` YAML) that the fields above are merged into.
+    #[serde(default)]
+    #[ts(optional)]
+    pub user_data: Option<String>,
+}
+
+impl std::fmt::Debug for CloudInit {
+    /// Without the password, which would else reach logs.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("CloudInit")
+            .field("user", &self.user)
+            .field("hostname", &self.hostname)
+            .finish_non_exhaustive()
+    }
+}
+
+/// How to reach a guest by ssh.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema, TS)]
+#[serde(rename_all = "camelCase")]
+pub struct SshAccess {
+    /// The user.
+    pub user: String,
+    /// The host's address of the forwarded port, or the guest's own.
+    pub host: String,
+    /// The port there.
+    pub port: u16,
+    /// The key of the machine's own, where there is one.
+    pub key_file: Option<String>,
+    /// The whole command, for a terminal.
+    pub command: String,
+}
+
+/// A start.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema, TS)]
+#[serde(rename_all = "camelCase")]
+pub struct VmStartRequest {
+    /// The machine.
+    pub id: VmId,
+    /// Throw away what the guest writes when it stops.
+    #[serde(default)]
+    #[ts(optional, as = "Option<bool>")]
+    pub disposable: bool,
 }
 
 /// A new machine.
@@ -289,6 +445,22 @@ pub struct VmCreateRequest {
     #[serde(default)]
     #[ts(optional)]
     pub accel: Option<Accel>,
+    /// The operating system it is for (osinfo-db's short id): what is left out comes from its preset.
+    #[serde(default)]
+    #[ts(optional)]
+    pub os: Option<String>,
+    /// A TPM 2.0; the preset's wish without.
+    #[serde(default)]
+    #[ts(optional)]
+    pub tpm: Option<bool>,
+    /// What cloud-init shall do at the first start.
+    #[serde(default)]
+    #[ts(optional)]
+    pub cloud_init: Option<CloudInit>,
+    /// Tags, group and the like.
+    #[serde(default)]
+    #[ts(optional)]
+    pub meta: Option<VmMeta>,
     /// Port forwards of its network card.
     #[serde(default)]
     #[ts(optional, as = "Option<Vec<PortForward>>")]
@@ -297,6 +469,28 @@ pub struct VmCreateRequest {
     #[serde(default)]
     #[ts(optional, as = "Option<bool>")]
     pub start: bool,
+}
+
+impl VmCreateRequest {
+    /// A machine of this name from that source, with defaults in everything else.
+    #[must_use]
+    pub fn new(name: impl Into<String>, source: CreateSource) -> Self {
+        Self {
+            name: name.into(),
+            description: String::new(),
+            source,
+            cpus: None,
+            memory: None,
+            firmware: None,
+            accel: None,
+            os: None,
+            tpm: None,
+            cloud_init: None,
+            meta: None,
+            forwards: Vec::new(),
+            start: false,
+        }
+    }
 }
 
 /// Changes of a machine's definition; what is left out stays.
@@ -313,14 +507,38 @@ pub struct VmUpdateRequest {
     #[serde(default)]
     #[ts(optional)]
     pub description: Option<String>,
-    /// The whole new hardware.
+    /// The whole new hardware. A live machine takes at once what its guest can be given while it runs.
     #[serde(default)]
     #[ts(optional)]
     pub spec: Option<MachineSpec>,
+    /// Tags, group and the like, as a whole.
+    #[serde(default)]
+    #[ts(optional)]
+    pub meta: Option<VmMeta>,
+    /// The operating system, osinfo-db's short id.
+    #[serde(default)]
+    #[ts(optional)]
+    pub os_type: Option<String>,
     /// The `updatedAt` the change was made from; refused as busy when somebody else changed it since.
     #[serde(default)]
     #[ts(optional, type = "string")]
     pub if_updated_at: Option<jiff::Timestamp>,
+}
+
+impl VmUpdateRequest {
+    /// A request that changes nothing yet.
+    #[must_use]
+    pub const fn new(id: VmId) -> Self {
+        Self { id, name: None, description: None, spec: None, meta: None, os_type: None, if_updated_at: None }
+    }
+}
+
+impl VmDeleteRequest {
+    /// A deletion with all its own files.
+    #[must_use]
+    pub const fn new(id: VmId) -> Self {
+        Self { id, trash: false, flatten_children: false, keep_disks: false }
+    }
 }
 
 /// A deletion.
@@ -329,6 +547,14 @@ pub struct VmUpdateRequest {
 pub struct VmDeleteRequest {
     /// The machine; it must be stopped.
     pub id: VmId,
+    /// Move its files to the desktop's trash where there is one, instead of removing them.
+    #[serde(default)]
+    #[ts(optional, as = "Option<bool>")]
+    pub trash: bool,
+    /// Copy what linked clones need into them first, instead of refusing.
+    #[serde(default)]
+    #[ts(optional, as = "Option<bool>")]
+    pub flatten_children: bool,
     /// Leave its disks where they are.
     #[serde(default)]
     #[ts(optional, as = "Option<bool>")]
@@ -359,6 +585,8 @@ pub struct VmCommand {
     pub next: Vec<String>,
     /// What the live process was started with.
     pub running: Option<Vec<String>>,
+    /// What the last start ran, whether it lives or not.
+    pub last: Option<Vec<String>>,
 }
 
 /// Which readings.

@@ -91,6 +91,12 @@ error_codes! {
     Forbidden = 403, 5, Authorization;
     /// Too many requests in the window.
     RateLimited = 429, 6, Network;
+    /// Linked clones stand on it: `details.children` names them.
+    HasChildren = 409, 3, Validation;
+    /// A checksum or signature does not fit the file.
+    ChecksumMismatch = 422, 7, Validation;
+    /// A program voidVM needs for this is not installed: `details.program`.
+    ProgramMissing = 503, 9, System;
     /// The file of an image is not there.
     ImageMissing = 422, 7, Validation;
     /// The file is no disk image or ISO, or a broken one.

@@ -58,6 +58,10 @@ pub enum Event {
         /// The whole of it.
         operation: Box<Operation>,
     },
+    /// The library's images are different.
+    ImagesChanged,
+    /// Pools or volumes are different.
+    StorageChanged,
     /// Settings are different.
     SettingsChanged,
 }
@@ -71,6 +75,8 @@ impl Event {
                 &["vm.list", "vm.get", "vm.command", "vm.files", "system.stats"]
             }
             Self::OperationChanged { .. } => &["operation.list", "operation.get"],
+            Self::ImagesChanged => &["image.list", "image.get", "image.catalogue", "volume.list"],
+            Self::StorageChanged => &["pool.list", "volume.list", "vm.files", "system.stats"],
             Self::SettingsChanged => &["settings.get", "system.doctor", "system.defaults"],
         }
     }

@@ -51,6 +51,22 @@ uuid_id!(
     now_v7
 );
 
+uuid_id!(
+    /// An image of the library.
+    ImageId,
+    now_v7
+);
+uuid_id!(
+    /// A storage pool.
+    PoolId,
+    now_v7
+);
+uuid_id!(
+    /// Names a secret in the keychain; says nothing of it.
+    SecretId,
+    new_v4
+);
+
 /// A device inside one machine (`disk0`, `nic0`); also its QEMU id.
 ///
 /// Starts with a letter, then letters, digits, `-` or `_`; at most 31 bytes: QEMU's block nodes allow no more.

@@ -6,6 +6,7 @@
 //! * [`spec`]: what a machine is (validated, versioned).
 //! * [`vm`]: what a machine is doing (states, views, samples).
 //! * [`operation`]: work that takes time, as rows that outlive a crash.
+//! * [`image`], [`storage`], [`transfer`], [`guest_os`]: the library, pools and volumes, copies of machines, presets.
 //! * [`contract`]: the command list and its requests; [`event`]: what changes are announced.
 //! * [`input`]: keys and pointer of a console.
 //! * [`error`]: the closed set of error codes with their HTTP status and exit code.
@@ -13,18 +14,22 @@
 pub mod contract;
 pub mod error;
 pub mod event;
+pub mod guest_os;
 pub mod ids;
+pub mod image;
 pub mod input;
 pub mod operation;
 pub mod settings;
 pub mod spec;
+pub mod storage;
 pub mod system;
+pub mod transfer;
 pub mod units;
 pub mod vm;
 
 pub use error::{ErrorBody, ErrorCode};
 pub use event::{Event, EventEnvelope, Origin, StreamItem};
-pub use ids::{DeviceId, OperationId, VmId};
+pub use ids::{DeviceId, ImageId, OperationId, PoolId, SecretId, VmId};
 pub use input::InputEvent;
 pub use operation::{Operation, OperationKind, OperationStatus};
 pub use settings::Settings;

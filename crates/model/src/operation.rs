@@ -1,4 +1,4 @@
-//! Work on a machine, as a row that outlives a crash: who asked for what, when, how it ended, and QEMU's own words.
+//! Work on a machine, image or volume, as a row that outlives a crash: who asked for what, when, how it ended, and QEMU's own words.
 
 use jiff::Timestamp;
 use schemars::JsonSchema;
@@ -7,7 +7,7 @@ use ts_rs::TS;
 
 use crate::error::ErrorBody;
 use crate::event::Origin;
-use crate::ids::{OperationId, VmId};
+use crate::ids::{ImageId, OperationId, PoolId, VmId};
 
 /// What is done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema, TS)]
@@ -33,11 +33,39 @@ pub enum OperationKind {
     Adopt,
     /// Remove the machine and its files.
     Delete,
+    /// Write memory to disk and end the process.
+    Suspend,
+    /// Make a copy of a machine.
+    Clone,
+    /// Write a machine to one file.
+    Export,
+    /// Make a machine of a file of another program.
+    Import,
+    /// Bring a file into the library.
+    ImageImport,
+    /// Fetch a file into the library.
+    ImageDownload,
+    /// Remove an image.
+    ImageDelete,
+    /// Make a volume.
+    VolumeCreate,
+    /// Change a volume's size.
+    VolumeResize,
+    /// Copy a volume.
+    VolumeCopy,
+    /// Move a volume.
+    VolumeMove,
+    /// Give freed space of a volume back.
+    VolumeReclaim,
+    /// Check and mend a volume.
+    VolumeCheck,
+    /// Remove a volume.
+    VolumeDelete,
 }
 
 impl OperationKind {
     /// Every kind.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 24] = [
         Self::Create,
         Self::Update,
         Self::Start,
@@ -48,6 +76,20 @@ impl OperationKind {
         Self::Reset,
         Self::Adopt,
         Self::Delete,
+        Self::Suspend,
+        Self::Clone,
+        Self::Export,
+        Self::Import,
+        Self::ImageImport,
+        Self::ImageDownload,
+        Self::ImageDelete,
+        Self::VolumeCreate,
+        Self::VolumeResize,
+        Self::VolumeCopy,
+        Self::VolumeMove,
+        Self::VolumeReclaim,
+        Self::VolumeCheck,
+        Self::VolumeDelete,
     ];
 
     /// The wire form.
@@ -64,6 +106,20 @@ impl OperationKind {
             Self::Reset => "reset",
             Self::Adopt => "adopt",
             Self::Delete => "delete",
+            Self::Suspend => "suspend",
+            Self::Clone => "clone",
+            Self::Export => "export",
+            Self::Import => "import",
+            Self::ImageImport => "image_import",
+            Self::ImageDownload => "image_download",
+            Self::ImageDelete => "image_delete",
+            Self::VolumeCreate => "volume_create",
+            Self::VolumeResize => "volume_resize",
+            Self::VolumeCopy => "volume_copy",
+            Self::VolumeMove => "volume_move",
+            Self::VolumeReclaim => "volume_reclaim",
+            Self::VolumeCheck => "volume_check",
+            Self::VolumeDelete => "volume_delete",
         }
     }
 }
@@ -131,10 +187,14 @@ pub struct Operation {
     pub id: OperationId,
     /// What is done.
     pub kind: OperationKind,
-    /// To which machine.
-    pub vm_id: VmId,
-    /// The machine's name at that time (it may be gone since).
-    pub vm_name: String,
+    /// To which machine, where it is one.
+    pub vm_id: Option<VmId>,
+    /// To which image of the library, where it is one.
+    pub image_id: Option<ImageId>,
+    /// In which pool, where it is a volume.
+    pub pool_id: Option<PoolId>,
+    /// The name of what it is done to, at that time (it may be gone since).
+    pub subject: String,
     /// How far it is.
     pub status: OperationStatus,
     /// Who asked for it.

@@ -161,6 +161,10 @@ pub struct CreateDefaults {
     pub vm_directory: String,
     /// Whether UEFI firmware is installed.
     pub uefi: bool,
+    /// Whether UEFI firmware with Secure Boot and enrolled keys is installed.
+    pub secure_boot: bool,
+    /// Whether swtpm is installed.
+    pub tpm: bool,
     /// What the probe found of KVM.
     pub accel: AccelReport,
     /// Path of the small Linux guest's disk, where it is prepared.
@@ -213,6 +217,12 @@ pub enum ImageKind {
     Raw,
     /// A CD or DVD.
     Iso,
+    /// VMware's.
+    Vmdk,
+    /// VirtualBox's.
+    Vdi,
+    /// Hyper-V's.
+    Vhdx,
 }
 
 /// One entry of a directory of the host, for the browser's file chooser.
@@ -239,4 +249,20 @@ pub struct DirectoryListing {
     pub parent: Option<String>,
     /// Directories, then disk images and ISOs, by name; hidden entries are left out.
     pub entries: Vec<DirectoryEntry>,
+}
+
+/// A USB device that is plugged into the host now.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema, TS)]
+#[serde(rename_all = "camelCase")]
+pub struct HostUsbDevice {
+    /// The maker's number.
+    pub vendor_id: u16,
+    /// The product's number.
+    pub product_id: u16,
+    /// What it calls itself.
+    pub name: String,
+    /// Whether this user may open it.
+    pub accessible: bool,
+    /// Name of the machine that is lent it, where one is.
+    pub used_by: Option<String>,
 }

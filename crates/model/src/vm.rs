@@ -127,6 +127,12 @@ pub struct VmView {
     pub run: Option<RunView>,
     /// Whether edits wait for the next start.
     pub restart_pending: bool,
+    /// What the edits that wait are, field by field.
+    pub pending: Vec<PendingChange>,
+    /// How it is sorted, marked and started.
+    pub meta: VmMeta,
+    /// The machine whose disks this one stands on (a linked clone).
+    pub parent: Option<VmId>,
     /// When it was defined.
     #[ts(type = "string")]
     pub created_at: Timestamp,
@@ -136,6 +142,49 @@ pub struct VmView {
     /// Grows with each change of this view; the larger one is the newer.
     #[ts(type = "number")]
     pub generation: u64,
+}
+
+/// An edit that waits for the next start.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema, TS)]
+#[serde(rename_all = "camelCase")]
+pub struct PendingChange {
+    /// Path of the field in the specification, `memory`, `disks.disk0.bus`.
+    pub field: String,
+    /// What the run has, as text; none where it has no such thing.
+    pub running: Option<String>,
+    /// What the next start will have.
+    pub next: Option<String>,
+}
+
+/// What a machine is sorted, marked and started by; nothing a guest sees.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema, TS)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct VmMeta {
+    /// Words it can be found by; each at most 40 characters, 20 at most.
+    pub tags: Vec<String>,
+    /// The group it stands in.
+    pub group: Option<String>,
+    /// Whether it comes first.
+    pub favourite: bool,
+    /// Colour of its icon, one of [`COLORS`].
+    pub color: Option<String>,
+    /// Whether it is a template: copied, never started.
+    pub template: bool,
+    /// Whether and when it starts with the engine.
+    pub autostart: Option<Autostart>,
+}
+
+/// The colours a machine's icon can have.
+pub const COLORS: [&str; 8] = ["grey", "red", "orange", "yellow", "green", "teal", "blue", "purple"];
+
+/// A start with the engine.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema, TS)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct Autostart {
+    /// Lower ones first; stopped in the opposite order.
+    pub order: u16,
+    /// Seconds to wait after this one before the next, 0 to 3600.
+    pub delay_seconds: u32,
 }
 
 /// A live QEMU process.
@@ -153,6 +202,8 @@ pub struct RunView {
     pub accel: ActiveAccel,
     /// Whether this voidVM found it running rather than started it.
     pub adopted: bool,
+    /// Whether what the guest writes is thrown away when it stops.
+    pub disposable: bool,
     /// The hardware it was started with; differs from the machine's while edits wait for the next start.
     pub spec: MachineSpec,
 }

@@ -6,32 +6,27 @@ use std::path::{Path, PathBuf};
 
 use voidvm_model::ErrorCode;
 use voidvm_model::spec::{
-    Accel, Cdrom, Disk, DiskFormat, FileOwner, Firmware, MacAddr, MachineSpec, MachineType, NetworkBackend,
-    Nic, PortForward, Protocol, validate_name, validate_path,
+    Cdrom, Disk, DiskFormat, FileOwner, Firmware, MacAddr, MachineSpec, NetworkBackend, Nic, PortForward,
+    Protocol, validate_name, validate_path,
 };
 use voidvm_model::units::MiB;
 
 fn spec() -> MachineSpec {
     MachineSpec {
-        version: 1,
-        machine: MachineType::Q35,
-        cpus: 2,
-        memory: MiB(1024),
         firmware: Firmware::Uefi,
-        accel: Accel::Auto,
-        disks: vec![Disk {
-            id: "disk0".parse().unwrap(),
-            file: PathBuf::from("/vms/a/disk0.qcow2"),
-            format: DiskFormat::Qcow2,
-            owner: FileOwner::Machine,
-        }],
+        disks: vec![Disk::new(
+            "disk0".parse().unwrap(),
+            PathBuf::from("/vms/a/disk0.qcow2"),
+            DiskFormat::Qcow2,
+            FileOwner::Machine,
+        )],
         cdroms: vec![Cdrom { id: "cd0".parse().unwrap(), file: None }],
-        nics: vec![Nic {
-            id: "nic0".parse().unwrap(),
-            mac: MacAddr::qemu([1, 2, 3]),
-            network: NetworkBackend::User { forwards: vec![PortForward::tcp(8080, 80)] },
-        }],
-        boot_from_cdrom: false,
+        nics: vec![Nic::new(
+            "nic0".parse().unwrap(),
+            MacAddr::qemu([1, 2, 3]),
+            NetworkBackend::user(vec![PortForward::tcp(8080, 80)]),
+        )],
+        ..MachineSpec::new(2, MiB(1024))
     }
 }
 
@@ -44,7 +39,7 @@ fn refused(change: impl FnOnce(&mut MachineSpec)) -> String {
 }
 
 fn forwards(spec: &mut MachineSpec) -> &mut Vec<PortForward> {
-    let NetworkBackend::User { forwards } = &mut spec.nics[0].network;
+    let NetworkBackend::User { forwards, .. } = &mut spec.nics[0].network else { panic!("no forwards") };
     forwards
 }
 
@@ -57,7 +52,7 @@ fn a_sound_specification_is_accepted_and_survives_json() {
 
 #[test]
 fn each_wrong_field_is_named() {
-    assert_eq!(refused(|s| s.version = 2), "spec.version");
+    assert_eq!(refused(|s| s.version = 3), "spec.version");
     assert_eq!(refused(|s| s.version = 0), "spec.version");
     assert_eq!(refused(|s| s.cpus = 0), "spec.cpus");
     assert_eq!(refused(|s| s.cpus = 256), "spec.cpus");

@@ -40,29 +40,18 @@ fn paths() -> LaunchPaths {
 
 fn spec() -> MachineSpec {
     MachineSpec {
-        version: SPEC_VERSION,
-        machine: MachineType::Q35,
-        cpus: 2,
-        memory: MiB(1024),
-        firmware: Firmware::Bios,
-        accel: Accel::Auto,
         disks: vec![disk("disk0", "/home/u/disk.qcow2", DiskFormat::Qcow2)],
-        cdroms: vec![],
         nics: vec![nic("nic0", 1, vec![])],
-        boot_from_cdrom: false,
+        ..MachineSpec::new(2, MiB(1024))
     }
 }
 
 fn disk(id: &str, file: &str, format: DiskFormat) -> Disk {
-    Disk { id: id.parse().unwrap(), file: file.into(), format, owner: FileOwner::Machine }
+    Disk::new(id.parse().unwrap(), file.into(), format, FileOwner::Machine)
 }
 
 fn nic(id: &str, tail: u8, forwards: Vec<PortForward>) -> Nic {
-    Nic {
-        id: id.parse().unwrap(),
-        mac: MacAddr::qemu([0, 0, tail]),
-        network: NetworkBackend::User { forwards },
-    }
+    Nic::new(id.parse().unwrap(), MacAddr::qemu([0, 0, tail]), NetworkBackend::user(forwards))
 }
 
 /// One option a line, as a person would read it.
@@ -386,7 +375,7 @@ proptest! {
             }
         }
         for (backend, nic) in json("-netdev").iter().zip(&machine.nics) {
-            let NetworkBackend::User { forwards } = &nic.network;
+            let forwards = nic.network.forwards();
             prop_assert_eq!(&backend["type"], "user");
             let told = backend["hostfwd"].as_array().map_or(0, Vec::len);
             prop_assert_eq!(told, forwards.len());

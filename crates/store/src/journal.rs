@@ -38,8 +38,8 @@ impl IntentAction {
 pub struct Intent {
     /// The operation it is part of.
     pub operation_id: OperationId,
-    /// The machine.
-    pub vm_id: VmId,
+    /// The machine, where it is about one.
+    pub vm_id: Option<VmId>,
     /// What is about to be done.
     pub action: IntentAction,
     /// The files and directories it is done to, absolute.
@@ -71,7 +71,8 @@ impl Journal<'_> {
     /// # Errors
     /// The store's; then no file may be touched.
     pub async fn begin(&self, intent: &Intent, now: Timestamp) -> Result<IntentId, StoreError> {
-        let (operation_id, vm_id) = (intent.operation_id.to_string(), intent.vm_id.to_string());
+        let operation_id = intent.operation_id.to_string();
+        let vm_id = intent.vm_id.map(|id| id.to_string());
         let (action, files) = (intent.action.as_str(), json("journal.files", &intent.files)?);
         let begun_at = time(now);
         let done = sqlx::query!(
@@ -119,7 +120,7 @@ impl Journal<'_> {
                     begun_at: read.parse("begun_at", &row.begun_at)?,
                     intent: Intent {
                         operation_id: read.parse("operation_id", &row.operation_id)?,
-                        vm_id: read.parse("vm_id", &row.vm_id)?,
+                        vm_id: read.parse_optional("vm_id", row.vm_id.as_deref())?,
                         action: read.one_of(
                             "action",
                             &row.action,

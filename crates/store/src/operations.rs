@@ -20,8 +20,10 @@ const PAGE_MAX: u32 = 500;
 struct Columns {
     id: String,
     kind: String,
-    vm_id: String,
-    vm_name: String,
+    vm_id: Option<String>,
+    image_id: Option<String>,
+    pool_id: Option<String>,
+    subject: String,
     status: String,
     origin: String,
     requested_at: String,
@@ -45,19 +47,23 @@ impl Operations<'_> {
     /// # Errors
     /// The store's; then its work must not begin.
     pub async fn insert(&self, operation: &Operation) -> Result<(), StoreError> {
-        let (id, kind, vm_id) =
-            (operation.id.to_string(), operation.kind.as_str(), operation.vm_id.to_string());
+        let (id, kind) = (operation.id.to_string(), operation.kind.as_str());
+        let vm_id = operation.vm_id.map(|id| id.to_string());
+        let image_id = operation.image_id.map(|id| id.to_string());
+        let pool_id = operation.pool_id.map(|id| id.to_string());
         let (status, origin) = (operation.status.as_str(), operation.origin.as_str());
         let requested_at = time(operation.requested_at);
         let Changing { started_at, finished_at, duration_ms, done, total, error } = Changing::of(operation)?;
         sqlx::query!(
-            "INSERT INTO operations (id, kind, vm_id, vm_name, status, origin, requested_at, started_at, finished_at,
-                                     duration_ms, progress_done, progress_total, cancellable, error, stderr)
-             VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            "INSERT INTO operations (id, kind, vm_id, image_id, pool_id, subject, status, origin, requested_at,
+                                     started_at, finished_at, duration_ms, progress_done, progress_total, cancellable, error, stderr)
+             VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
             id,
             kind,
             vm_id,
-            operation.vm_name,
+            image_id,
+            pool_id,
+            operation.subject,
             status,
             origin,
             requested_at,
@@ -193,7 +199,9 @@ impl Operations<'_> {
         Ok(Operation {
             id: read.parse("id", &columns.id)?,
             kind: read.one_of("kind", &columns.kind, &OperationKind::ALL, OperationKind::as_str)?,
-            vm_id: read.parse("vm_id", &columns.vm_id)?,
+            vm_id: read.parse_optional("vm_id", columns.vm_id.as_deref())?,
+            image_id: read.parse_optional("image_id", columns.image_id.as_deref())?,
+            pool_id: read.parse_optional("pool_id", columns.pool_id.as_deref())?,
             status: read.one_of("status", &columns.status, &OperationStatus::ALL, OperationStatus::as_str)?,
             origin: read.one_of("origin", &columns.origin, &Origin::ALL, Origin::as_str)?,
             requested_at: read.parse("requested_at", &columns.requested_at)?,
@@ -203,7 +211,7 @@ impl Operations<'_> {
             progress,
             cancellable: columns.cancellable != 0,
             error: read.json_optional("error", columns.error.as_deref())?,
-            vm_name: columns.vm_name,
+            subject: columns.subject,
             stderr: columns.stderr,
         })
     }

@@ -1,6 +1,7 @@
 //! Machines: their definitions and the last state known of each.
 
 use jiff::Timestamp;
+use voidvm_model::vm::VmMeta;
 use voidvm_model::{ErrorBody, MachineSpec, VmId, VmState};
 
 use crate::error::is_unique_violation;
@@ -26,6 +27,10 @@ pub struct VmRow {
     pub state_since: Timestamp,
     /// Why it was in trouble.
     pub attention: Option<ErrorBody>,
+    /// What it is sorted, marked and started by.
+    pub meta: VmMeta,
+    /// The machine a linked clone was made of.
+    pub parent: Option<VmId>,
     /// When it was defined.
     pub created_at: Timestamp,
     /// When its definition last changed.
@@ -42,6 +47,8 @@ struct Columns {
     state: String,
     state_since: String,
     attention: Option<String>,
+    meta: String,
+    parent: Option<String>,
     created_at: String,
     updated_at: String,
 }
@@ -59,10 +66,12 @@ impl Vms<'_> {
         let (id, spec) = (row.id.to_string(), json("vms.spec", &row.spec)?);
         let (state, state_since) = (row.state.as_str(), time(row.state_since));
         let attention = row.attention.as_ref().map(|body| json("vms.attention", body)).transpose()?;
+        let (meta, parent) = (json("vms.meta", &row.meta)?, row.parent.map(|id| id.to_string()));
         let (created_at, updated_at) = (time(row.created_at), time(row.updated_at));
         sqlx::query!(
-            "INSERT INTO vms (id, name, description, os_type, spec, state, state_since, attention, created_at, updated_at)
-             VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            "INSERT INTO vms (id, name, description, os_type, spec, state, state_since, attention, meta, parent,
+                              created_at, updated_at)
+             VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
             id,
             row.name,
             row.description,
@@ -71,6 +80,8 @@ impl Vms<'_> {
             state,
             state_since,
             attention,
+            meta,
+            parent,
             created_at,
             updated_at
         )
@@ -80,18 +91,22 @@ impl Vms<'_> {
         .map_err(|source| self.name_or(&row.name, "add the machine", source))
     }
 
-    /// Replaces the definition: name, description, operating system, hardware, `updated_at`. The state stays.
+    /// Replaces the definition: name, description, operating system, hardware, sorting, parent, `updated_at`. The state stays.
     ///
     /// # Errors
     /// [`StoreError::NameTaken`], [`StoreError::VmNotFound`], or the store's.
     pub async fn update(&self, row: &VmRow) -> Result<(), StoreError> {
         let (id, spec, updated_at) = (row.id.to_string(), json("vms.spec", &row.spec)?, time(row.updated_at));
+        let (meta, parent) = (json("vms.meta", &row.meta)?, row.parent.map(|id| id.to_string()));
         let done = sqlx::query!(
-            "UPDATE vms SET name = ?, description = ?, os_type = ?, spec = ?, updated_at = ? WHERE id = ?",
+            "UPDATE vms SET name = ?, description = ?, os_type = ?, spec = ?, meta = ?, parent = ?, updated_at = ?
+             WHERE id = ?",
             row.name,
             row.description,
             row.os_type,
             spec,
+            meta,
+            parent,
             updated_at,
             id
         )
@@ -148,7 +163,8 @@ impl Vms<'_> {
         let id = id.to_string();
         let columns = sqlx::query_as!(
             Columns,
-            "SELECT id, name, description, os_type, spec, state, state_since, attention, created_at, updated_at
+            "SELECT id, name, description, os_type, spec, state, state_since, attention, meta, parent, created_at,
+                    updated_at
              FROM vms WHERE id = ?",
             id
         )
@@ -165,7 +181,8 @@ impl Vms<'_> {
     pub async fn by_name(&self, name: &str) -> Result<Option<VmRow>, StoreError> {
         let columns = sqlx::query_as!(
             Columns,
-            "SELECT id, name, description, os_type, spec, state, state_since, attention, created_at, updated_at
+            "SELECT id, name, description, os_type, spec, state, state_since, attention, meta, parent, created_at,
+                    updated_at
              FROM vms WHERE name = ?",
             name
         )
@@ -182,7 +199,8 @@ impl Vms<'_> {
     pub async fn list(&self) -> Result<Vec<VmRow>, StoreError> {
         let rows = sqlx::query_as!(
             Columns,
-            "SELECT id, name, description, os_type, spec, state, state_since, attention, created_at, updated_at
+            "SELECT id, name, description, os_type, spec, state, state_since, attention, meta, parent, created_at,
+                    updated_at
              FROM vms ORDER BY name"
         )
         .fetch_all(self.0.readers())
@@ -199,6 +217,8 @@ impl Vms<'_> {
             state: read.one_of("state", &columns.state, &VmState::ALL, VmState::as_str)?,
             state_since: read.parse("state_since", &columns.state_since)?,
             attention: read.json_optional("attention", columns.attention.as_deref())?,
+            meta: read.json("meta", &columns.meta)?,
+            parent: read.parse_optional("parent", columns.parent.as_deref())?,
             created_at: read.parse("created_at", &columns.created_at)?,
             updated_at: read.parse("updated_at", &columns.updated_at)?,
             name: columns.name,

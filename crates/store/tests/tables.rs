@@ -81,7 +81,7 @@ async fn operations_are_paged_newest_first_and_filtered() {
     let page = list(OperationListRequest { limit: Some(3), ..all() }).await;
     assert_eq!(page, made[..3]);
     assert_eq!(list(OperationListRequest { before: Some(page[2].id), ..all() }).await, made[3..]);
-    let of_b: Vec<_> = made.iter().filter(|operation| operation.vm_id == b.id).cloned().collect();
+    let of_b: Vec<_> = made.iter().filter(|operation| operation.vm_id == Some(b.id)).cloned().collect();
     assert_eq!(list(OperationListRequest { vm_id: Some(b.id), ..all() }).await, of_b);
     let failed_of_b: Vec<_> =
         of_b.iter().filter(|operation| operation.status == OperationStatus::Failed).cloned().collect();

@@ -25,7 +25,7 @@ pub(crate) async fn delete(args: Delete, client: &Client, format: Format) -> Res
     }
     let mut gone = Vec::new();
     for (vm, files) in &doomed {
-        let request = VmDeleteRequest { id: vm.id, keep_disks: args.keep_disks };
+        let request = VmDeleteRequest { keep_disks: args.keep_disks, ..VmDeleteRequest::new(vm.id) };
         let operation: Operation = client.call("vm.delete", &request).await?;
         client.finish(operation).await?;
         gone.push(json!({ "id": vm.id, "name": vm.name, "state": "deleted", "files": files }));
@@ -141,7 +141,13 @@ fn set_hardware(spec: &mut MachineSpec, key: &str, value: &str) -> Result<(), Er
             let Some(nic) = spec.nics.first_mut() else {
                 return Err(ErrorBody::new(ErrorCode::InvalidState, "The machine has no network card."));
             };
-            nic.network = NetworkBackend::User { forwards: wanted };
+            let NetworkBackend::User { forwards, .. } = &mut nic.network else {
+                return Err(ErrorBody::new(
+                    ErrorCode::InvalidState,
+                    "The machine's network card has no forwards.",
+                ));
+            };
+            *forwards = wanted;
         }
         "cdrom" => {
             let file = match value {

@@ -121,10 +121,7 @@ fn from_spec(spec: &MachineSpec) -> Result<Map<String, Value>, ErrorBody> {
         (None, Some(iso)) => Some(CreateSource::Iso { path: path(iso), disk_size: None }),
         (None, None) => None,
     };
-    let forwards = spec.nics.first().map(|nic| {
-        let NetworkBackend::User { forwards } = &nic.network;
-        forwards.clone()
-    });
+    let forwards = spec.nics.first().map(|nic| nic.network.forwards().to_vec());
     let mut map = Map::new();
     map.insert("cpus".to_owned(), json(spec.cpus));
     map.insert("memory".to_owned(), json(spec.memory));

@@ -15,8 +15,8 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 use voidvm_model::contract::{CreateSource, VmCreateRequest};
 use voidvm_model::spec::{
-    Accel, Cdrom, DISK_SIZE, Disk, DiskFormat, FileOwner, Firmware, MacAddr, MachineType, NetworkBackend,
-    Nic, SPEC_VERSION, validate_name, validate_path,
+    Accel, Cdrom, DISK_SIZE, Disk, DiskFormat, FileOwner, Firmware, MacAddr, NetworkBackend, Nic,
+    validate_name, validate_path,
 };
 use voidvm_model::system::{ImageInfo, ImageKind};
 use voidvm_model::{
@@ -28,7 +28,7 @@ use voidvm_store::{Intent, IntentAction, VmRow};
 
 use super::{files, launch, update};
 use crate::fleet::Reservation;
-use crate::ledger::{Cancel, Failure, Outcome, Ticket};
+use crate::ledger::{Cancel, Failure, Outcome, Subject, Ticket};
 use crate::platform;
 use crate::shared::Shared;
 use crate::supervisor::{self, Begin, Order};
@@ -84,7 +84,7 @@ pub(crate) async fn create(
     if shared.closing.is_cancelled() {
         return Err(ErrorBody::new(ErrorCode::Busy, "voidVM is ending."));
     }
-    let named = (plan.vm.id, plan.vm.name.as_str());
+    let named = Subject::Vm(plan.vm.id, &plan.vm.name);
     let ticket = shared.ledger.open_operation(OperationKind::Create, named, origin, Cancel::Heeded).await?;
     let operation = ticket.operation();
     shared.builders.spawn(carry_out(Arc::clone(shared), plan, reservation, ticket));
@@ -102,32 +102,21 @@ async fn plan(
     let img = platform::qemu_img(preferences.qemu_binary)?;
     let firmware = request.firmware.unwrap_or(Firmware::Bios);
     let mut spec = MachineSpec {
-        version: SPEC_VERSION,
-        machine: MachineType::Q35,
-        cpus: request.cpus.unwrap_or(preferences.default_cpus),
-        memory: request.memory.unwrap_or(preferences.default_memory),
         firmware,
         accel: request.accel.unwrap_or(Accel::Auto),
-        disks: Vec::new(),
         cdroms: vec![Cdrom { id: device("cd0")?, file: None }],
-        nics: vec![Nic {
-            id: device("nic0")?,
-            mac: random_mac(),
-            network: NetworkBackend::User { forwards: request.forwards },
-        }],
-        boot_from_cdrom: false,
+        nics: vec![Nic::new(device("nic0")?, random_mac(), NetworkBackend::user(request.forwards))],
+        ..MachineSpec::new(
+            request.cpus.unwrap_or(preferences.default_cpus),
+            request.memory.unwrap_or(preferences.default_memory),
+        )
     };
     // What needs no file first: it is quicker to say.
     spec.validate()?;
     launch::check_memory(&spec)?;
     let source = Source::of(shared, request.source)?;
     let image = inspect(&img, &source).await?;
-    let own = Disk {
-        id: device("disk0")?,
-        file: files::disk(&dir, 0),
-        format: DiskFormat::Qcow2,
-        owner: FileOwner::Machine,
-    };
+    let own = Disk::new(device("disk0")?, files::disk(&dir, 0), DiskFormat::Qcow2, FileOwner::Machine);
     let disk = match &source {
         Source::Iso { path, disk_size } => {
             spec.cdroms[0].file = Some(path.clone());
@@ -168,7 +157,7 @@ async fn plan(
     let reservation = shared.fleet.reserve(id, &request.name, in_place)?;
     let firmware = match firmware {
         Firmware::Bios => None,
-        Firmware::Uefi => Some(platform::firmware()?),
+        Firmware::Uefi | Firmware::UefiSecure => Some(platform::firmware()?),
     };
     let now = Timestamp::now();
     let vm = VmRow {
@@ -180,6 +169,8 @@ async fn plan(
         state: VmState::Stopped,
         state_since: now,
         attention: None,
+        meta: request.meta.unwrap_or_default(),
+        parent: None,
         created_at: now,
         updated_at: now,
     };
@@ -213,6 +204,9 @@ impl Source {
             CreateSource::ImageCopy { path, disk_size } => {
                 Self::Copy { path: usable(path)?, disk_size: sized(disk_size)?, demo: false }
             }
+            CreateSource::Library { .. } | CreateSource::Empty { .. } => {
+                return Err(ErrorBody::new(ErrorCode::Unsupported, "UNBUILT"));
+            }
             CreateSource::ImageInPlace { path } => Self::InPlace { path: usable(path)? },
             CreateSource::Demo => {
                 let path = shared.config.demo_disk.clone().ok_or_else(|| {
@@ -241,7 +235,7 @@ async fn inspect(img: &QemuImg, source: &Source) -> Result<ImageInfo, ErrorBody>
             .with_hint(hint))
     };
     match (source, image.kind) {
-        (Source::Iso { .. }, ImageKind::Qcow2 | ImageKind::Raw) => {
+        (Source::Iso { .. }, kind) if kind != ImageKind::Iso => {
             wrong("is a disk image, not an ISO.", "Create the machine from a disk image instead.")
         }
         (Source::Copy { .. } | Source::InPlace { .. }, ImageKind::Iso) => {
@@ -254,7 +248,9 @@ async fn inspect(img: &QemuImg, source: &Source) -> Result<ImageInfo, ErrorBody>
 const fn format_of(image: &ImageInfo) -> DiskFormat {
     match image.kind {
         ImageKind::Qcow2 => DiskFormat::Qcow2,
-        ImageKind::Raw | ImageKind::Iso => DiskFormat::Raw,
+        ImageKind::Raw | ImageKind::Iso | ImageKind::Vmdk | ImageKind::Vdi | ImageKind::Vhdx => {
+            DiskFormat::Raw
+        }
     }
 }
 
@@ -328,7 +324,8 @@ async fn make(
 ) -> Result<(), Stopped> {
     let journal = shared.store.journal();
     let files = vec![files::disk(&plan.dir, 0), files::uefi_vars(&plan.dir)];
-    let intent = Intent { operation_id: ticket.id(), vm_id: plan.vm.id, action: IntentAction::Create, files };
+    let intent =
+        Intent { operation_id: ticket.id(), vm_id: Some(plan.vm.id), action: IntentAction::Create, files };
     let id = journal.begin(&intent, Timestamp::now()).await.map_err(|error| error.body())?;
     let made = async {
         make_files(plan, ticket, cancel).await?;

@@ -39,7 +39,7 @@ pub(crate) async fn delete(
         removed.retain(|file| !vm.spec.disks.iter().any(|disk| disk.file == *file));
     }
     let journal = shared.store.journal();
-    let intent = Intent { operation_id, vm_id: vm.id, action: IntentAction::Delete, files: removed };
+    let intent = Intent { operation_id, vm_id: Some(vm.id), action: IntentAction::Delete, files: removed };
     let id = match journal.begin(&intent, Timestamp::now()).await {
         Ok(id) => id,
         Err(error) => return Deletion::Refused(error.body()),
@@ -64,8 +64,9 @@ pub(crate) async fn delete(
 /// A file that cannot be removed; the others are.
 pub(crate) fn finish(shared: &Shared, intent: &Intent) -> Result<(), ErrorBody> {
     let result = files::remove(&intent.files);
-    files::remove_dir(&shared.config.machine_dir(intent.vm_id));
-    let run_dir = RunDir::new(&shared.config.runtime_dir, intent.vm_id);
+    let Some(vm) = intent.vm_id else { return result };
+    files::remove_dir(&shared.config.machine_dir(vm));
+    let run_dir = RunDir::new(&shared.config.runtime_dir, vm);
     if let Err(error) = run_dir.remove() {
         tracing::warn!(path = %run_dir.path().display(), %error, "a runtime directory cannot be removed");
     }

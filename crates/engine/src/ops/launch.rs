@@ -9,7 +9,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use tokio_util::sync::CancellationToken;
-use voidvm_model::spec::{Accel, Firmware, PortForward, Protocol};
+use voidvm_model::spec::{Accel, PortForward, Protocol};
 use voidvm_model::vm::ActiveAccel;
 use voidvm_model::{ErrorBody, ErrorCode, MachineSpec, VmId};
 use voidvm_qemu::args::{self, LaunchPaths};
@@ -57,7 +57,7 @@ pub(crate) async fn command_line(
     let qemu = shared.platform.qemu(shared.preferences().qemu_binary).await?;
     let accel = accel(shared, &qemu, spec).await?;
     let dir = RunDir::new(&shared.config.runtime_dir, id);
-    let uefi = spec.firmware == Firmware::Uefi;
+    let uefi = spec.firmware.is_uefi();
     let paths = LaunchPaths {
         qmp: dir.qmp(),
         serial: dir.serial(),

@@ -21,14 +21,14 @@ pub(crate) async fn recover(shared: &Arc<Shared>) -> Result<(), ErrorBody> {
     let interrupted =
         store.operations().interrupt_unfinished(Timestamp::now()).await.map_err(|error| error.body())?;
     for operation in &interrupted {
-        tracing::warn!(operation = %operation.id, kind = operation.kind.as_str(), vm = %operation.vm_id, "was interrupted");
+        tracing::warn!(operation = %operation.id, kind = operation.kind.as_str(), subject = operation.subject, "was interrupted");
     }
     let rows = store.vms().list().await.map_err(|error| error.body())?;
     for open in store.journal().open().await.map_err(|error| error.body())? {
         close_intent(shared, &rows, open).await;
     }
     // A start that was cut may have left a process before its state was written down.
-    let cut: BTreeSet<VmId> = interrupted.iter().map(|operation| operation.vm_id).collect();
+    let cut: BTreeSet<VmId> = interrupted.iter().filter_map(|operation| operation.vm_id).collect();
     let suspects = |row: &VmRow| cut.contains(&row.id) || may_have_process(shared, row);
     let mut strays = strays(shared, rows.iter().filter(|row| suspects(row)));
     for mut row in rows {
@@ -45,20 +45,21 @@ pub(crate) async fn recover(shared: &Arc<Shared>) -> Result<(), ErrorBody> {
 
 async fn close_intent(shared: &Shared, rows: &[VmRow], open: OpenIntent) {
     let OpenIntent { id, intent, .. } = open;
-    let there = rows.iter().any(|row| row.id == intent.vm_id);
+    let Some(vm) = intent.vm_id else { return };
+    let there = rows.iter().any(|row| row.id == vm);
     match intent.action {
         // The row is the machine: with it a creation was done, and a deletion had not begun.
         _ if there => {}
-        IntentAction::Create => create::undo(&shared.config.machine_dir(intent.vm_id), &intent),
+        IntentAction::Create => create::undo(&shared.config.machine_dir(vm), &intent),
         IntentAction::Delete => {
             if let Err(error) = delete::finish(shared, &intent) {
-                tracing::error!(vm = %intent.vm_id, %error, "a deletion could not be finished");
+                tracing::error!(%vm, %error, "a deletion could not be finished");
                 return;
             }
         }
     }
     if let Err(error) = shared.store.journal().end(id).await {
-        tracing::error!(vm = %intent.vm_id, %error, "an intent could not be closed");
+        tracing::error!(%vm, %error, "an intent could not be closed");
     }
 }
 

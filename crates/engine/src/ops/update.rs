@@ -3,12 +3,13 @@
 use jiff::Timestamp;
 use voidvm_model::contract::VmUpdateRequest;
 use voidvm_model::spec::{FileOwner, validate_name};
+use voidvm_model::vm::{COLORS, VmMeta};
 use voidvm_model::{ErrorBody, ErrorCode, MachineSpec, OperationKind, Origin};
 use voidvm_store::VmRow;
 
 use super::{files, launch};
 use crate::fleet::file_in_use;
-use crate::ledger::{Cancel, Outcome};
+use crate::ledger::{Cancel, Outcome, Subject};
 use crate::shared::Shared;
 
 /// The longest description, in characters.
@@ -45,8 +46,15 @@ pub(crate) async fn update(
         }
         changed.spec = spec;
     }
+    if let Some(meta) = request.meta {
+        check_meta(&meta)?;
+        changed.meta = meta;
+    }
+    if let Some(os_type) = request.os_type {
+        changed.os_type = Some(os_type).filter(|os| !os.is_empty());
+    }
     changed.updated_at = Timestamp::now();
-    let named = (vm.id, changed.name.as_str());
+    let named = Subject::Vm(vm.id, &changed.name);
     // Kept while the row changes, so that no creation takes the name in between.
     let _name = if changed.name == vm.name {
         None
@@ -70,6 +78,38 @@ pub(crate) fn check_description(description: &str) -> Result<(), ErrorBody> {
     }
     Err(ErrorBody::invalid("description", "The description is too long.")
         .with_hint("Use at most 10,000 characters."))
+}
+
+/// Checks tags, group and colour.
+///
+/// # Errors
+/// [`ErrorCode::InvalidInput`] with the field.
+pub(crate) fn check_meta(meta: &VmMeta) -> Result<(), ErrorBody> {
+    let sound = |word: &str| !word.trim().is_empty() && word.trim() == word && word.chars().count() <= 40;
+    if meta.tags.len() > 20 {
+        return Err(
+            ErrorBody::invalid("meta.tags", "So many tags are too many.").with_hint("Use 20 at most.")
+        );
+    }
+    for (at, tag) in meta.tags.iter().enumerate() {
+        if !sound(tag) || tag.contains(',') || meta.tags[..at].contains(tag) {
+            return Err(ErrorBody::invalid(format!("meta.tags[{at}]"), format!("{tag:?} cannot be a tag."))
+                .with_hint("Use 1 to 40 characters without a comma, each tag once."));
+        }
+    }
+    if meta.group.as_deref().is_some_and(|group| !sound(group)) {
+        return Err(ErrorBody::invalid("meta.group", "A group cannot be called that.")
+            .with_hint("Use 1 to 40 characters."));
+    }
+    if meta.color.as_deref().is_some_and(|color| !COLORS.contains(&color)) {
+        return Err(ErrorBody::invalid("meta.color", "There is no such colour.")
+            .with_hint(format!("Choose one of {}.", COLORS.join(", "))));
+    }
+    if meta.autostart.is_some_and(|autostart| autostart.delay_seconds > 3600) {
+        return Err(ErrorBody::invalid("meta.autostart.delaySeconds", "That is too long a delay.")
+            .with_hint("Choose 0 to 3600 seconds."));
+    }
+    Ok(())
 }
 
 /// Files that a change brings in must be there, be nobody else's, and not be called the machine's own when they are not.

@@ -18,7 +18,7 @@ use voidvm_qemu::process::{Identity, ProcessHandle, RunDir, RunRecord, boot_id, 
 use voidvm_qemu::qmp::{Qmp, QmpError};
 use voidvm_store::VmRow;
 
-use crate::ledger::{Cancel, Outcome};
+use crate::ledger::{Cancel, Outcome, Subject};
 use crate::run::{self, Attached, Came, GuestStatus, Run};
 use crate::shared::Shared;
 
@@ -103,7 +103,7 @@ pub(crate) async fn find(shared: Arc<Shared>, vm: VmRow, stray: Option<ProcessHa
     let Some((process, record)) = process_of(&vm, &dir, stray) else {
         return Found::Absent(last_end(&vm, &dir));
     };
-    let named = (vm.id, vm.name.as_str());
+    let named = Subject::Vm(vm.id, &vm.name);
     let ticket = shared
         .ledger
         .open_operation(OperationKind::Adopt, named, Origin::System, Cancel::Ignored)

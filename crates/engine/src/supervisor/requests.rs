@@ -8,7 +8,7 @@ use super::driver::Driver;
 use super::policy::{self, Refusal, Verdict};
 use super::work::Job;
 use super::{Message, Order};
-use crate::ledger::{Cancel, Outcome};
+use crate::ledger::{Cancel, Outcome, Subject};
 use crate::ops::update;
 
 impl Driver {
@@ -51,7 +51,7 @@ impl Driver {
             Order::Start | Order::Stop { .. } => Cancel::Heeded,
             _ => Cancel::Ignored,
         };
-        let vm = (self.vm.id, self.vm.name.as_str());
+        let vm = Subject::Vm(self.vm.id, &self.vm.name);
         let ticket = self.shared.ledger.open_operation(action.kind(), vm, origin, cancel).await?;
         let operation = ticket.operation();
         self.queue.push_back(Job { order, ticket, origin, permit: None, begun: false, told: false });

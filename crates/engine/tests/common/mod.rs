@@ -8,7 +8,8 @@ use std::time::Duration;
 use jiff::Timestamp;
 use voidvm_engine::{Engine, EngineConfig, Timing};
 use voidvm_model::contract::VmStopRequest;
-use voidvm_model::spec::{Accel, Firmware, MachineType, NetworkBackend, Nic, PortForward, SPEC_VERSION};
+use voidvm_model::spec::{Accel, NetworkBackend, Nic, PortForward};
+use voidvm_model::vm::VmMeta;
 use voidvm_model::{
     ErrorBody, ErrorCode, MachineSpec, MiB, Operation, OperationStatus, Origin, VmId, VmState, VmView,
 };
@@ -27,25 +28,14 @@ pub struct Rig {
 }
 
 pub fn spec() -> MachineSpec {
-    MachineSpec {
-        version: SPEC_VERSION,
-        machine: MachineType::Q35,
-        cpus: 1,
-        memory: MiB(64),
-        firmware: Firmware::Bios,
-        accel: Accel::Tcg,
-        disks: Vec::new(),
-        cdroms: Vec::new(),
-        nics: Vec::new(),
-        boot_from_cdrom: false,
-    }
+    MachineSpec { accel: Accel::Tcg, ..MachineSpec::new(1, MiB(64)) }
 }
 
 /// A machine with a port forward.
 pub fn forwarding(port: u16) -> MachineSpec {
-    let network = NetworkBackend::User { forwards: vec![PortForward::tcp(port, 80)] };
+    let network = NetworkBackend::user(vec![PortForward::tcp(port, 80)]);
     let mac = "52:54:00:00:00:01".to_owned().try_into().unwrap();
-    MachineSpec { nics: vec![Nic { id: "nic0".parse().unwrap(), mac, network }], ..spec() }
+    MachineSpec { nics: vec![Nic::new("nic0".parse().unwrap(), mac, network)], ..spec() }
 }
 
 pub fn row(name: &str, spec: MachineSpec) -> VmRow {
@@ -59,6 +49,8 @@ pub fn row(name: &str, spec: MachineSpec) -> VmRow {
         state: VmState::Stopped,
         state_since: now,
         attention: None,
+        meta: VmMeta::default(),
+        parent: None,
         created_at: now,
         updated_at: now,
     }

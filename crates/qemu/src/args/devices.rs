@@ -11,7 +11,7 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 use voidvm_model::MachineSpec;
-use voidvm_model::spec::{DiskFormat, NetworkBackend, PortForward, Protocol};
+use voidvm_model::spec::{DiskFormat, PortForward, Protocol};
 
 use super::{ArgList, ArgsError, BALLOON_INTERVAL, SPARE_PORTS, text};
 use crate::probe::Capabilities;
@@ -133,8 +133,8 @@ pub(super) fn cdroms(list: &mut ArgList, spec: &MachineSpec) -> Result<(), ArgsE
 pub(super) fn nics(list: &mut ArgList, spec: &MachineSpec) {
     for (index, nic) in spec.nics.iter().enumerate() {
         let id = nic.id.as_str();
-        let NetworkBackend::User { forwards } = &nic.network;
-        let forwards: Vec<Value> = forwards.iter().map(|forward| json!({"str": hostfwd(*forward)})).collect();
+        let forwards: Vec<Value> =
+            nic.network.forwards().iter().map(|forward| json!({"str": hostfwd(*forward)})).collect();
         let mut backend = json!({"type": "user", "id": id});
         if !forwards.is_empty() {
             backend["hostfwd"] = forwards.into();

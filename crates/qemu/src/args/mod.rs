@@ -14,7 +14,7 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 use serde_json::json;
-use voidvm_model::spec::{Firmware, MachineType};
+use voidvm_model::spec::Firmware;
 use voidvm_model::vm::ActiveAccel;
 use voidvm_model::{ErrorBody, ErrorCode, MachineSpec, VmId};
 
@@ -127,7 +127,7 @@ pub fn build(
     // The screen is handed over later as a socket pair (`add_client`): nothing listens.
     list.option("-display", "none").option("-vnc", "none");
     channels(&mut list, paths)?;
-    if spec.firmware == Firmware::Uefi {
+    if spec.firmware.is_uefi() {
         let (Some(code), Some(vars)) = (&paths.uefi_code, &paths.uefi_vars) else {
             return Err(ArgsError::FirmwareMissing);
         };
@@ -143,10 +143,9 @@ pub fn build(
 
 /// Chipset, processor and memory.
 fn machine(list: &mut ArgList, spec: &MachineSpec, accel: ActiveAccel) {
-    let MachineType::Q35 = spec.machine;
     // The memory backend has the name of the machine's own default, so that a RAM stream fits with and without it.
     let flash = match spec.firmware {
-        Firmware::Uefi => ",pflash0=vv.flash0,pflash1=vv.flash1",
+        Firmware::Uefi | Firmware::UefiSecure => ",pflash0=vv.flash0,pflash1=vv.flash1",
         Firmware::Bios => "",
     };
     list.option(

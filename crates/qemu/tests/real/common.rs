@@ -28,24 +28,13 @@ pub(crate) fn qemu_img() -> QemuImg {
 }
 
 pub(crate) fn empty_spec() -> MachineSpec {
-    MachineSpec {
-        version: SPEC_VERSION,
-        machine: MachineType::Q35,
-        cpus: 1,
-        memory: MiB(64),
-        firmware: Firmware::Bios,
-        accel: Accel::Tcg,
-        disks: vec![],
-        cdroms: vec![],
-        nics: vec![],
-        boot_from_cdrom: false,
-    }
+    MachineSpec { accel: Accel::Tcg, ..MachineSpec::new(1, MiB(64)) }
 }
 
 pub(crate) async fn with_disk(mut spec: MachineSpec, file: PathBuf) -> MachineSpec {
     qemu_img().create_qcow2(&file, Bytes(64 << 20)).await.unwrap();
     let id = format!("disk{}", spec.disks.len()).parse().unwrap();
-    spec.disks.push(Disk { id, file, format: DiskFormat::Qcow2, owner: FileOwner::Machine });
+    spec.disks.push(Disk::new(id, file, DiskFormat::Qcow2, FileOwner::Machine));
     spec
 }
 
@@ -57,11 +46,11 @@ pub(crate) fn with_cdrom(mut spec: MachineSpec, file: Option<PathBuf>) -> Machin
 
 pub(crate) fn with_nic(mut spec: MachineSpec, forwards: Vec<PortForward>) -> MachineSpec {
     let index = spec.nics.len();
-    spec.nics.push(Nic {
-        id: format!("nic{index}").parse().unwrap(),
-        mac: MacAddr::qemu([0, 0, u8::try_from(index).unwrap()]),
-        network: NetworkBackend::User { forwards },
-    });
+    spec.nics.push(Nic::new(
+        format!("nic{index}").parse().unwrap(),
+        MacAddr::qemu([0, 0, u8::try_from(index).unwrap()]),
+        NetworkBackend::user(forwards),
+    ));
     spec
 }
 

@@ -24,26 +24,27 @@ pub(crate) fn vm(name: &str) -> VmRow {
         description: "line one\nline “two”, 第三行; '--".to_owned(),
         os_type: Some("linux".to_owned()),
         spec: MachineSpec {
-            version: SPEC_VERSION,
-            machine: MachineType::Q35,
-            cpus: 2,
-            memory: MiB(512),
             firmware: Firmware::Uefi,
             accel: Accel::Tcg,
-            disks: vec![Disk {
-                id: "disk0".parse().unwrap(),
-                file: "/srv/a b,c'd\"e.qcow2".into(),
-                format: DiskFormat::Qcow2,
-                owner: FileOwner::User,
-            }],
+            disks: vec![Disk::new(
+                "disk0".parse().unwrap(),
+                "/srv/a b,c'd\"e.qcow2".into(),
+                DiskFormat::Qcow2,
+                FileOwner::User,
+            )],
             cdroms: vec![Cdrom { id: "cdrom0".parse().unwrap(), file: None }],
-            nics: vec![Nic {
-                id: "nic0".parse().unwrap(),
-                mac: MacAddr::qemu([1, 2, 3]),
-                network: NetworkBackend::User { forwards: vec![PortForward::tcp(2222, 22)] },
-            }],
+            nics: vec![Nic::new(
+                "nic0".parse().unwrap(),
+                MacAddr::qemu([1, 2, 3]),
+                NetworkBackend::user(vec![PortForward::tcp(2222, 22)]),
+            )],
             boot_from_cdrom: true,
+            ..MachineSpec::new(2, MiB(512))
         },
+        meta: VmMeta {
+            tags: vec!["lab".to_owned()], group: Some("第一组".to_owned()), ..VmMeta::default()
+        },
+        parent: None,
         state: VmState::Crashed,
         state_since: at(1),
         attention: Some(

@@ -2,7 +2,7 @@
 import type { DeviceId } from "./DeviceId";
 
 /**
- * A CD-ROM drive.
+ * A CD-ROM drive: SATA on q35, IDE on i440fx.
  */
 export type Cdrom = { 
 /**

@@ -48,6 +48,14 @@ vmDirectory: string,
  */
 uefi: boolean, 
 /**
+ * Whether UEFI firmware with Secure Boot and enrolled keys is installed.
+ */
+secureBoot: boolean, 
+/**
+ * Whether swtpm is installed.
+ */
+tpm: boolean, 
+/**
  * What the probe found of KVM.
  */
 accel: AccelReport, 

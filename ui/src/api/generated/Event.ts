@@ -18,4 +18,4 @@ id: VmId, } | { "type": "operation_changed",
 /**
  * The whole of it.
  */
-operation: Operation, } | { "type": "settings_changed" };
+operation: Operation, } | { "type": "images_changed" } | { "type": "storage_changed" } | { "type": "settings_changed" };

@@ -3,4 +3,4 @@
 /**
  * What starts the guest.
  */
-export type Firmware = "bios" | "uefi";
+export type Firmware = "bios" | "uefi" | "uefi_secure";

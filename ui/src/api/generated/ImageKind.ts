@@ -3,4 +3,4 @@
 /**
  * What an image file is.
  */
-export type ImageKind = "qcow2" | "raw" | "iso";
+export type ImageKind = "qcow2" | "raw" | "iso" | "vmdk" | "vdi" | "vhdx";

@@ -3,4 +3,4 @@
 /**
  * Chipset.
  */
-export type MachineType = "q35";
+export type MachineType = "q35" | "i440fx";

@@ -2,9 +2,10 @@
 import type { DeviceId } from "./DeviceId";
 import type { MacAddr } from "./MacAddr";
 import type { NetworkBackend } from "./NetworkBackend";
+import type { NicModel } from "./NicModel";
 
 /**
- * A network card (virtio-net).
+ * A network card.
  */
 export type Nic = { 
 /**
@@ -15,6 +16,14 @@ id: DeviceId,
  * Its hardware address.
  */
 mac: MacAddr, 
+/**
+ * What the guest sees.
+ */
+model: NicModel, 
+/**
+ * Whether the cable is in.
+ */
+link: boolean, 
 /**
  * What it is plugged into.
  */

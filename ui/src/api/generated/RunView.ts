@@ -27,6 +27,10 @@ accel: ActiveAccel,
  */
 adopted: boolean, 
 /**
+ * Whether what the guest writes is thrown away when it stops.
+ */
+disposable: boolean, 
+/**
  * The hardware it was started with; differs from the machine's while edits wait for the next start.
  */
 spec: MachineSpec, };

@@ -11,4 +11,8 @@ next: Array<string>,
 /**
  * What the live process was started with.
  */
-running: Array<string> | null, };
+running: Array<string> | null, 
+/**
+ * What the last start ran, whether it lives or not.
+ */
+last: Array<string> | null, };

@@ -10,6 +10,14 @@ export type VmDeleteRequest = {
  */
 id: VmId, 
 /**
+ * Move its files to the desktop's trash where there is one, instead of removing them.
+ */
+trash?: boolean, 
+/**
+ * Copy what linked clones need into them first, instead of refusing.
+ */
+flattenChildren?: boolean, 
+/**
  * Leave its disks where they are.
  */
 keepDisks?: boolean, };

@@ -2,8 +2,10 @@
 import type { ErrorBody } from "./ErrorBody";
 import type { MachineSpec } from "./MachineSpec";
 import type { Operation } from "./Operation";
+import type { PendingChange } from "./PendingChange";
 import type { RunView } from "./RunView";
 import type { VmId } from "./VmId";
+import type { VmMeta } from "./VmMeta";
 import type { VmState } from "./VmState";
 
 /**
@@ -54,6 +56,18 @@ run: RunView | null,
  * Whether edits wait for the next start.
  */
 restartPending: boolean, 
+/**
+ * What the edits that wait are, field by field.
+ */
+pending: Array<PendingChange>, 
+/**
+ * How it is sorted, marked and started.
+ */
+meta: VmMeta, 
+/**
+ * The machine whose disks this one stands on (a linked clone).
+ */
+parent: VmId | null, 
 /**
  * When it was defined.
  */
