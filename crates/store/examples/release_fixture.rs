@@ -26,7 +26,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     store.settings().replace(&BTreeMap::from(settings)).await?;
     let intent = Intent {
         operation_id: last.ok_or("no operation")?,
-        vm_id: alpha.id,
+        vm_id: Some(alpha.id),
         action: IntentAction::Delete,
         files: vec!["/data/vms/alpha/disk0.qcow2".into()],
     };

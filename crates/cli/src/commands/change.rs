@@ -78,13 +78,7 @@ fn confirm(doomed: &[(VmView, Vec<MachineFile>)], keep_disks: bool) -> Result<()
 
 pub(crate) async fn set(args: &Set, client: &Client, format: Format) -> Result<(), ErrorBody> {
     let vm = client.find(&args.vm).await?;
-    let mut request = VmUpdateRequest {
-        id: vm.id,
-        name: None,
-        description: None,
-        spec: None,
-        if_updated_at: Some(vm.updated_at),
-    };
+    let mut request = VmUpdateRequest { if_updated_at: Some(vm.updated_at), ..VmUpdateRequest::new(vm.id) };
     let mut spec = vm.spec.clone();
     for change in &args.changes {
         let (key, value) = change.split_once('=').ok_or_else(|| {

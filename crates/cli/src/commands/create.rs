@@ -6,7 +6,7 @@ use serde_json::{Map, Value};
 use voidvm_host::payload::Payload;
 use voidvm_model::contract::{CreateSource, VmCreateRequest, VmRef};
 use voidvm_model::spec::NetworkBackend;
-use voidvm_model::{ErrorBody, ErrorCode, MachineSpec, Operation, VmView};
+use voidvm_model::{ErrorBody, ErrorCode, MachineSpec, Operation, VmId, VmView};
 
 use crate::args::Create;
 use crate::client::Client;
@@ -15,10 +15,18 @@ use crate::output::{Format, document, line};
 /// The largest specification file that is read.
 const SPEC_MAX: u64 = 1 << 20;
 
+/// The machine an operation is about.
+///
+/// # Errors
+/// When it is about none: the two ends are of different versions.
+pub(crate) fn made(operation: &Operation) -> Result<VmId, ErrorBody> {
+    operation.vm_id.ok_or_else(|| ErrorBody::new(ErrorCode::Internal, "The operation names no machine."))
+}
+
 pub(crate) async fn create(args: Create, client: &Client, format: Format) -> Result<(), ErrorBody> {
     let request = request(args)?;
     let operation: Operation = client.call("vm.create", &request).await?;
-    let id = operation.vm_id;
+    let id = made(&operation)?;
     client.finish(operation).await?;
     let mut vm: VmView = client.call("vm.get", &VmRef { id }).await?;
     if request.start {

@@ -4,9 +4,10 @@
 use voidvm_model::contract::OperationListRequest;
 use voidvm_model::operation::Progress;
 use voidvm_model::spec::{
-    Accel, Cdrom, Disk, DiskFormat, FileOwner, Firmware, MacAddr, MachineSpec, MachineType, NetworkBackend,
-    Nic, PortForward, SPEC_VERSION,
+    Accel, Cdrom, Disk, DiskFormat, FileOwner, Firmware, MacAddr, MachineSpec, NetworkBackend, Nic,
+    PortForward,
 };
+use voidvm_model::vm::VmMeta;
 use voidvm_model::{
     ErrorBody, ErrorCode, MiB, Operation, OperationId, OperationKind, OperationStatus, Origin, VmId, VmState,
 };
@@ -59,8 +60,10 @@ pub(crate) fn operation(vm: &VmRow, status: OperationStatus) -> Operation {
     Operation {
         id: OperationId::new(),
         kind: OperationKind::Create,
-        vm_id: vm.id,
-        vm_name: vm.name.clone(),
+        vm_id: Some(vm.id),
+        image_id: None,
+        pool_id: None,
+        subject: vm.name.clone(),
         status,
         origin: Origin::Cli,
         requested_at: at(2),
