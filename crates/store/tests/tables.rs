@@ -175,7 +175,7 @@ async fn an_intent_is_open_until_it_ends() {
     let a = vm("a");
     let intent = |action| Intent {
         operation_id: operation(&a, OperationStatus::Running).id,
-        vm_id: a.id,
+        vm_id: Some(a.id),
         action,
         files: vec!["/data/vms/a b/disk0.qcow2".into(), "/data/vms/a b".into()],
     };
