@@ -8,6 +8,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
+use heck::{ToShoutySnakeCase as _, ToSnakeCase as _};
 use serde_json::{Map, Value};
 use voidvm_model::settings::{SettingOrigin, Settings, SettingsView};
 use voidvm_model::{ErrorBody, ErrorCode};
@@ -257,7 +258,7 @@ pub fn parse_file(text: &str, problems: &mut Vec<ErrorBody>) -> Values {
         }
     };
     let known: BTreeMap<String, String> =
-        defaults().keys().map(|key| (snake_case(key), key.clone())).collect();
+        defaults().keys().map(|key| (key.to_snake_case(), key.clone())).collect();
     let mut values = Values::new();
     for (name, value) in table {
         let Some(key) = known.get(&name) else {
@@ -291,7 +292,7 @@ pub fn parse_file(text: &str, problems: &mut Vec<ErrorBody>) -> Values {
 fn parse_environment(environment: &Environment, problems: &mut Vec<ErrorBody>) -> Values {
     let mut values = Values::new();
     for (key, built_in) in defaults() {
-        let variable = format!("VOIDVM_{}", snake_case(&key).to_ascii_uppercase());
+        let variable = format!("VOIDVM_{}", key.to_shouty_snake_case());
         let Some(text) = environment.get(&variable) else { continue };
         let text = text.to_string_lossy();
         let value = match (&built_in, text.as_ref()) {
@@ -313,41 +314,16 @@ fn parse_environment(environment: &Environment, problems: &mut Vec<ErrorBody>) -
 }
 
 fn nearest<'a>(name: &str, known: impl Iterator<Item = &'a String>) -> String {
+    // A name as long as the file allows would cost its square; nothing that long is near anything.
     let close = known
-        .map(|candidate| (edits(name, candidate), candidate))
+        .filter(|_| name.len() <= 64)
+        .map(|candidate| (strsim::levenshtein(name, candidate), candidate))
         .min()
         .filter(|(distance, candidate)| *distance <= candidate.len() / 3);
     match close {
         Some((_, candidate)) => format!("Did you mean {candidate}?"),
         None => "Remove the line.".to_owned(),
     }
-}
-
-/// Levenshtein's distance.
-fn edits(a: &str, b: &str) -> usize {
-    let mut row: Vec<usize> = (0..=b.chars().count()).collect();
-    // A name as long as the file allows would cost its square; nothing that long is near anything.
-    for (i, x) in a.chars().take(64).enumerate() {
-        let mut diagonal = row[0];
-        row[0] = i + 1;
-        for (j, y) in b.chars().enumerate() {
-            let cost = if x == y { diagonal } else { 1 + diagonal.min(row[j]).min(row[j + 1]) };
-            diagonal = row[j + 1];
-            row[j + 1] = cost;
-        }
-    }
-    row.last().copied().unwrap_or_default() + a.chars().count().saturating_sub(64)
-}
-
-fn snake_case(camel: &str) -> String {
-    let mut out = String::with_capacity(camel.len() + 4);
-    for c in camel.chars() {
-        if c.is_ascii_uppercase() {
-            out.push('_');
-        }
-        out.push(c.to_ascii_lowercase());
-    }
-    out
 }
 
 #[cfg(test)]
