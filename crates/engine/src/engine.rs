@@ -55,6 +55,7 @@ impl Engine {
         }
         let shared = Shared::new(config, store);
         recover::recover(&shared).await?;
+        tokio::spawn(logs::keep_bounded(Arc::downgrade(&shared)));
         let inner = Inner { shared, clock: CpuClock::default(), thumbnails: Thumbnails::default() };
         let engine = Self(Arc::new(inner));
         engine.warm_up();
