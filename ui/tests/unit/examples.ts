@@ -1,7 +1,58 @@
 /** Machines and operations for tests: what a test does not name is ordinary. */
-import type { Operation, VmView } from '@/api/generated/commands';
+import type { Disk, MachineSpec, Operation, VmView } from '@/api/generated/commands';
 
 let last = 0;
+
+export function makeSpec(changes: Partial<MachineSpec> = {}): MachineSpec {
+  return {
+    version: 2,
+    machine: 'q35',
+    machineVersion: null,
+    cpus: 2,
+    maxCpus: null,
+    topology: null,
+    cpuModel: { kind: 'auto' },
+    memory: 1024,
+    maxMemory: null,
+    balloon: true,
+    firmware: 'bios',
+    tpm: false,
+    accel: 'auto',
+    hyperv: false,
+    clock: 'utc',
+    disks: [],
+    cdroms: [],
+    nics: [],
+    bootFromCdrom: false,
+    display: 'virtio',
+    audio: 'none',
+    usb: [],
+    shares: [],
+    channels: [],
+    rng: true,
+    watchdog: null,
+    vsock: false,
+    clipboard: false,
+    extraArgs: [],
+    ...changes,
+  };
+}
+
+export function makeDisk(id: string, changes: Partial<Disk> = {}): Disk {
+  return {
+    id,
+    file: `/vms/a/${id}.qcow2`,
+    format: 'qcow2',
+    owner: 'machine',
+    bus: 'virtio',
+    cache: 'writeback',
+    discard: 'unmap',
+    iothread: false,
+    readOnly: false,
+    key: null,
+    ...changes,
+  };
+}
 
 export function makeVm(changes: Partial<VmView> = {}): VmView {
   last += 1;
@@ -10,24 +61,16 @@ export function makeVm(changes: Partial<VmView> = {}): VmView {
     name: `machine-${String(last)}`,
     description: '',
     osType: 'linux',
-    spec: {
-      version: 1,
-      machine: 'q35',
-      cpus: 2,
-      memory: 1024,
-      firmware: 'bios',
-      accel: 'auto',
-      disks: [],
-      cdroms: [],
-      nics: [],
-      bootFromCdrom: false,
-    },
+    spec: makeSpec(),
     state: 'stopped',
     stateSince: '2026-01-01T00:00:00Z',
     operation: null,
     attention: null,
     run: null,
     restartPending: false,
+    pending: [],
+    meta: { tags: [], group: null, favourite: false, color: null, template: false, autostart: null },
+    parent: null,
     createdAt: '2026-01-01T00:00:00Z',
     updatedAt: '2026-01-01T00:00:00Z',
     generation: 1,
@@ -41,7 +84,9 @@ export function makeOperation(changes: Partial<Operation> = {}): Operation {
     id: String(last).padStart(12, '0'),
     kind: 'start',
     vmId: '00000000-0000-4000-8000-000000000001',
-    vmName: 'machine-1',
+    imageId: null,
+    poolId: null,
+    subject: 'machine-1',
     status: 'succeeded',
     origin: 'rest',
     requestedAt: '2026-01-01T00:00:00Z',

@@ -24,16 +24,16 @@ export function useOperationNews(): void {
 
   function tell(operation: Operation): void {
     const what = t(`vm.operation.${operation.kind}`);
-    const name = operation.vmName;
+    const { subject: name, vmId } = operation;
     if (operation.status === 'succeeded') {
       announce(t('vm.done', { what, name }));
       return;
     }
     if (operation.status !== 'failed' || !operation.error) return;
     const { sentence, hint } = errorText(operation.error);
-    if (operation.error.code === 'guest_did_not_stop') {
+    if (operation.error.code === 'guest_did_not_stop' && vmId !== null) {
       // Its own page asks there.
-      if (router.currentRoute.value.params.id === operation.vmId) return;
+      if (router.currentRoute.value.params.id === vmId) return;
       const notice = showToast({
         tone: 'error',
         text: t('vm.didNotStop', { name }),
@@ -41,12 +41,12 @@ export function useOperationNews(): void {
         action: {
           label: t('vm.action.force'),
           run: () => {
-            const vm = machines.byId.get(operation.vmId);
+            const vm = machines.byId.get(vmId);
             if (vm) void actions.force(vm);
           },
         },
       });
-      late.set(operation.vmId, notice);
+      late.set(vmId, notice);
       return;
     }
     showToast({
@@ -60,10 +60,11 @@ export function useOperationNews(): void {
     events.listen({
       event: (event) => {
         if (event.type !== 'operation_changed' || told.has(event.operation.id)) return;
-        const notice = late.get(event.operation.vmId);
-        if (notice !== undefined) {
+        const { vmId } = event.operation;
+        const notice = vmId === null ? undefined : late.get(vmId);
+        if (vmId !== null && notice !== undefined) {
           closeToast(notice);
-          late.delete(event.operation.vmId);
+          late.delete(vmId);
         }
         if (!isFinal(event.operation)) return;
         told.add(event.operation.id);

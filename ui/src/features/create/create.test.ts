@@ -26,6 +26,8 @@ const defaults: CreateDefaults = {
   freeSpace: 100 * GB,
   vmDirectory: '/data/vms',
   uefi: true,
+  secureBoot: true,
+  tpm: true,
   accel: { auto: 'tcg', kvmWorks: false, reason: null },
   demoDisk: null,
   demoIso: null,

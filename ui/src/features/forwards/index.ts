@@ -3,6 +3,7 @@ export { default as ForwardsEditor } from './ForwardsEditor.vue';
 export {
   EVERYWHERE,
   forwardProblems,
+  forwardsOf,
   LOOPBACK,
   suggestForward,
   takenBy,

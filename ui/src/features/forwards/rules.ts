@@ -1,5 +1,5 @@
 /** Port forwards as they are edited, what is wrong with them, and which host ports are free. Pure: no texts, no I/O. */
-import type { PortForward, Protocol, VmId, VmView } from '@/api/client';
+import type { Nic, PortForward, Protocol, VmId, VmView } from '@/api/client';
 
 /** A forward while it is edited: a number field that was emptied is ''. */
 export interface ForwardRow {
@@ -74,12 +74,17 @@ export function forwardProblems(rows: readonly ForwardRow[]): ForwardProblem[] {
   return problems;
 }
 
+/** The forwards of a card; one that is plugged into nothing has none. */
+export function forwardsOf(nic: Nic): readonly PortForward[] {
+  return nic.network.kind === 'user' ? nic.network.forwards : [];
+}
+
 /** The host ports of every machine but `except`. Two machines may name the same port; they cannot run at the same time. */
 export function takenPorts(machines: readonly VmView[], except?: VmId): TakenPort[] {
   return machines
     .filter((vm) => vm.id !== except)
     .flatMap((vm) =>
-      vm.spec.nics.flatMap((nic) => nic.network.forwards.map((forward) => ({ forward, vmName: vm.name }))),
+      vm.spec.nics.flatMap((nic) => forwardsOf(nic).map((forward) => ({ forward, vmName: vm.name }))),
     );
 }
 

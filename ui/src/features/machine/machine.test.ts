@@ -1,5 +1,6 @@
 import { describe, expect, it } from 'vitest';
-import type { ErrorBody, MachineSpec, Operation, VmSample, VmView } from '@/api/client';
+import type { ErrorBody, MachineSpec, Nic, Operation, PortForward, VmSample, VmView } from '@/api/client';
+import { makeDisk, makeSpec } from '../../../tests/unit/examples';
 import { plainText } from './log/plainText';
 import { shellCommand, shellQuote } from './log/shellWords';
 import { waysOf } from './overview/addresses';
@@ -9,21 +10,23 @@ import { missedStop } from './stopping';
 
 const forward = (hostPort: number, guestPort: number) =>
   ({ protocol: 'tcp', hostAddress: '127.0.0.1', hostPort, guestPort }) as const;
-const spec: MachineSpec = {
-  version: 1,
-  machine: 'q35',
-  cpus: 2,
+const card = (id: string, mac: string, ...forwards: PortForward[]): Nic => ({
+  id,
+  mac,
+  model: 'virtio',
+  link: true,
+  network: { kind: 'user', stack: 'slirp', forwards },
+});
+const spec: MachineSpec = makeSpec({
   memory: 2048,
   firmware: 'uefi',
-  accel: 'auto',
-  disks: [{ id: 'disk0', file: '/vms/a/disk0.qcow2', format: 'qcow2', owner: 'machine' }],
+  disks: [makeDisk('disk0')],
   cdroms: [{ id: 'cdrom0', file: null }],
   nics: [
-    { id: 'nic0', mac: '52:54:00:00:00:01', network: { kind: 'user', forwards: [forward(2222, 22)] } },
-    { id: 'nic1', mac: '52:54:00:00:00:02', network: { kind: 'user', forwards: [forward(8080, 80)] } },
+    card('nic0', '52:54:00:00:00:01', forward(2222, 22)),
+    card('nic1', '52:54:00:00:00:02', forward(8080, 80)),
   ],
-  bootFromCdrom: false,
-};
+});
 const words = {
   memory: (mib: number) => `${String(mib)} MB`,
   accel: String,
@@ -90,9 +93,9 @@ describe('an edit of the hardware', () => {
     const edit = editFrom(spec);
     edit.nics[0]?.forwards.splice(0);
     if (edit.cdroms[0]) edit.cdroms[0].file = '/iso/a.iso';
-    expect(spec.nics[0]?.network.forwards).toHaveLength(1);
+    expect(spec.nics[0]?.network).toHaveProperty('forwards.length', 1);
     expect(toSpec(spec, edit).cdroms).toEqual([{ id: 'cdrom0', file: '/iso/a.iso' }]);
-    expect(toSpec(spec, edit).nics[0]?.network.forwards).toEqual([]);
+    expect(toSpec(spec, edit).nics[0]?.network).toHaveProperty('forwards', []);
   });
 
   it('finds a port named by two cards, at the later one', () => {

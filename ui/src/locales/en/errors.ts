@@ -22,6 +22,18 @@ export default {
   unauthenticated: { sentence: 'The engine does not know who is asking.', hint: 'Sign in with the token.' },
   forbidden: { sentence: 'This is not permitted.', hint: 'Use a token that reaches further.' },
   rate_limited: { sentence: 'There were too many requests.', hint: 'Wait a moment.' },
+  has_children: {
+    sentence: 'Linked clones stand on this.',
+    hint: 'Make them independent first, or delete them.',
+  },
+  checksum_mismatch: {
+    sentence: 'The file is not what its checksum or signature promises.',
+    hint: 'Fetch it again, or from somewhere else.',
+  },
+  program_missing: {
+    sentence: 'A program that this needs is not installed.',
+    hint: 'The details name it; the doctor page shows how to install it.',
+  },
   image_missing: {
     sentence: 'The image file is not there.',
     hint: 'Check whether it was moved or its drive is unplugged.',

@@ -16,6 +16,12 @@ export default {
   unauthenticated: { sentence: '引擎无法确认您的身份。', hint: '请使用令牌登录。' },
   forbidden: { sentence: '没有执行此操作的权限。', hint: '请使用权限更高的令牌。' },
   rate_limited: { sentence: '请求过于频繁。', hint: '请稍候再试。' },
+  has_children: { sentence: '有链接克隆依赖它。', hint: '请先让它们独立，或删除它们。' },
+  checksum_mismatch: { sentence: '文件与其校验和或签名不符。', hint: '请重新下载，或换一个来源。' },
+  program_missing: {
+    sentence: '缺少此操作需要的程序。',
+    hint: '详细信息中有它的名称，诊断页面会说明如何安装。',
+  },
   image_missing: { sentence: '找不到映像文件。', hint: '请检查它是否被移动，或所在的磁盘是否已拔出。' },
   image_invalid: { sentence: '该文件不是磁盘映像或 ISO，或者已损坏。', hint: '请选择其他文件，或重新下载。' },
   not_enough_memory: { sentence: '主机没有这么多内存。', hint: '请减少这台虚拟机的内存，或停止其他虚拟机。' },

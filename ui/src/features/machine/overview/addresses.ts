@@ -1,5 +1,6 @@
 /** Where a guest can be reached from this computer, and the text somebody would want to copy for each way. */
 import type { MachineSpec, PortForward } from '@/api/client';
+import { forwardsOf } from '@/features/forwards';
 
 export interface Way {
   readonly forward: PortForward;
@@ -32,5 +33,5 @@ export function wayOf(forward: PortForward): Way {
 }
 
 export function waysOf(spec: MachineSpec): Way[] {
-  return spec.nics.flatMap((nic) => nic.network.forwards.map(wayOf));
+  return spec.nics.flatMap((nic) => forwardsOf(nic).map(wayOf));
 }

@@ -1,7 +1,7 @@
 /** A machine's hardware while it is edited, and what an edit changes. Pure but for the texts of the schema. */
 import { z } from 'zod';
 import type { Accel, DeviceId, MachineSpec } from '@/api/client';
-import { forwardProblems, problemText, toForwards, type ForwardRow } from '@/features/forwards';
+import { forwardProblems, forwardsOf, problemText, toForwards, type ForwardRow } from '@/features/forwards';
 import { cpusSchema, memorySchema } from '@/features/hardware';
 
 export interface HardwareEdit {
@@ -27,9 +27,9 @@ export function editFrom(spec: MachineSpec): HardwareEdit {
     accel: spec.accel,
     bootFromCdrom: spec.bootFromCdrom,
     cdroms: spec.cdroms.map(({ id, file }) => ({ id, file: file ?? '' })),
-    nics: spec.nics.map(({ id, network }) => ({
-      id,
-      forwards: network.forwards.map((forward) => ({ ...forward })),
+    nics: spec.nics.map((nic) => ({
+      id: nic.id,
+      forwards: forwardsOf(nic).map((forward) => ({ ...forward })),
     })),
   };
 }
@@ -44,7 +44,10 @@ export function toSpec(spec: MachineSpec, edit: HardwareEdit): MachineSpec {
     cdroms: edit.cdroms.map(({ id, file }) => ({ id, file: file === '' ? null : file })),
     nics: spec.nics.map((nic, at) => ({
       ...nic,
-      network: { ...nic.network, forwards: toForwards(edit.nics[at]?.forwards ?? []) },
+      network:
+        nic.network.kind === 'user'
+          ? { ...nic.network, forwards: toForwards(edit.nics[at]?.forwards ?? []) }
+          : nic.network,
     })),
   };
 }
@@ -115,7 +118,7 @@ function fileName(path: string | null): string {
 
 function forwardList(spec: MachineSpec): string {
   return spec.nics
-    .flatMap((nic) => nic.network.forwards)
+    .flatMap((nic) => [...forwardsOf(nic)])
     .map(({ protocol, hostPort, guestPort, hostAddress }) => {
       const ports = `${String(hostPort)} → ${String(guestPort)}`;
       return `${ports}${protocol === 'udp' ? ' UDP' : ''}${hostAddress === '127.0.0.1' ? '' : ` (${hostAddress})`}`;
