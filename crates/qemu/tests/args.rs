@@ -35,6 +35,7 @@ fn paths() -> LaunchPaths {
         agent: "/run/user/1000/voidvm/1/qga.sock".into(),
         uefi_code: Some("/usr/share/OVMF/OVMF_CODE_4M.fd".into()),
         uefi_vars: Some("/home/u/.local/share/voidvm/1/uefi-vars.qcow2".into()),
+        ..LaunchPaths::default()
     }
 }
 

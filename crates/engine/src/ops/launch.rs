@@ -65,6 +65,7 @@ pub(crate) async fn command_line(
         agent: dir.agent(),
         uefi_code: if uefi { Some(platform::firmware()?.code) } else { None },
         uefi_vars: uefi.then(|| files::uefi_vars(&shared.config.machine_dir(id))),
+        ..LaunchPaths::default()
     };
     let argv =
         args::build(id, name, spec, accel, &paths, &qemu.capabilities).map_err(|error| error.body())?;

@@ -10,13 +10,14 @@
 
 mod devices;
 
+use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 use serde_json::json;
 use voidvm_model::spec::Firmware;
 use voidvm_model::vm::ActiveAccel;
-use voidvm_model::{ErrorBody, ErrorCode, MachineSpec, VmId};
+use voidvm_model::{DeviceId, ErrorBody, ErrorCode, MachineSpec, VmId};
 
 use crate::probe::Capabilities;
 
@@ -29,8 +30,10 @@ pub const BALLOON_INTERVAL: u8 = 2;
 /// Free PCI Express ports of each machine, for devices plugged in while it runs: `vv.spare0` to `vv.spare3`.
 pub const SPARE_PORTS: u8 = 4;
 
-/// Where the files and sockets of one run are.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// Where the files and sockets of one run are, and what of the host it is given.
+///
+/// Whatever a specification asks for and this does not hold is an [`ArgsError`], never left out.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct LaunchPaths {
     /// The monitor's socket.
     pub qmp: PathBuf,
@@ -40,10 +43,37 @@ pub struct LaunchPaths {
     pub serial_log: PathBuf,
     /// The guest agent's socket.
     pub agent: PathBuf,
-    /// OVMF's code; needed for [`Firmware::Uefi`].
+    /// OVMF's code; needed for UEFI. With Secure Boot, a build that asks for SMM.
     pub uefi_code: Option<PathBuf>,
-    /// The machine's own UEFI variables, qcow2; needed for [`Firmware::Uefi`].
+    /// The machine's own UEFI variables, qcow2; needed for UEFI.
     pub uefi_vars: Option<PathBuf>,
+    /// For each encrypted disk a file with its key, the bytes and no more. QEMU reads it while it starts; the file can go as
+    /// soon as the monitor answers.
+    pub keys: BTreeMap<DeviceId, PathBuf>,
+    /// swtpm's control socket; needed for a TPM.
+    pub tpm: Option<PathBuf>,
+    /// passt's socket, for each card that uses it.
+    pub passt: BTreeMap<DeviceId, PathBuf>,
+    /// virtiofsd's socket, for each folder that uses it.
+    pub shares: BTreeMap<DeviceId, PathBuf>,
+    /// The socket QEMU makes for each channel.
+    pub channels: BTreeMap<DeviceId, PathBuf>,
+    /// The guest's vsock address, 3 or more; needed for vsock.
+    pub vsock_cid: Option<u32>,
+    /// Where the guest's sound goes.
+    pub sound: HostSound,
+}
+
+/// What plays the guest's sound on the host.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum HostSound {
+    /// Nothing: the guest has its card, and nobody hears it.
+    #[default]
+    Silent,
+    /// PipeWire (QEMU 8.1 or newer).
+    Pipewire,
+    /// PulseAudio, or PipeWire in its place.
+    Pulse,
 }
 
 /// Why no argument list can be made.

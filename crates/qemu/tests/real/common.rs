@@ -81,8 +81,7 @@ pub(crate) fn paths(base: &Path, dir: &RunDir) -> LaunchPaths {
         serial: dir.serial(),
         serial_log: base.join("serial.log"),
         agent: dir.agent(),
-        uefi_code: None,
-        uefi_vars: None,
+        ..LaunchPaths::default()
     }
 }
 
