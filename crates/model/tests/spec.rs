@@ -4,7 +4,6 @@
 
 use std::path::{Path, PathBuf};
 
-use voidvm_model::ErrorCode;
 use voidvm_model::spec::{
     Cdrom, Disk, DiskFormat, FileOwner, Firmware, MacAddr, MachineSpec, NetworkBackend, Nic, PortForward,
     Protocol, validate_name, validate_path,
@@ -30,57 +29,11 @@ fn spec() -> MachineSpec {
     }
 }
 
-fn refused(change: impl FnOnce(&mut MachineSpec)) -> String {
-    let mut spec = spec();
-    change(&mut spec);
-    let error = spec.validate().unwrap_err();
-    assert_eq!(error.code, ErrorCode::InvalidInput);
-    error.field.unwrap()
-}
-
-fn forwards(spec: &mut MachineSpec) -> &mut Vec<PortForward> {
-    let NetworkBackend::User { forwards, .. } = &mut spec.nics[0].network else { panic!("no forwards") };
-    forwards
-}
-
 #[test]
 fn a_sound_specification_is_accepted_and_survives_json() {
     spec().validate().unwrap();
     let json = serde_json::to_string(&spec()).unwrap();
     assert_eq!(serde_json::from_str::<MachineSpec>(&json).unwrap(), spec());
-}
-
-#[test]
-fn each_wrong_field_is_named() {
-    assert_eq!(refused(|s| s.version = 3), "spec.version");
-    assert_eq!(refused(|s| s.version = 0), "spec.version");
-    assert_eq!(refused(|s| s.cpus = 0), "spec.cpus");
-    assert_eq!(refused(|s| s.cpus = 256), "spec.cpus");
-    assert_eq!(refused(|s| s.memory = MiB(31)), "spec.memory");
-    assert_eq!(refused(|s| s.memory = MiB(u64::MAX)), "spec.memory");
-    assert_eq!(refused(|s| s.disks[0].file = "disk.qcow2".into()), "spec.disks[0].file");
-    assert_eq!(refused(|s| s.disks[0].file = "/a\nb".into()), "spec.disks[0].file");
-    assert_eq!(refused(|s| s.disks[0].file = "/a/../b".into()), "spec.disks[0].file");
-    assert_eq!(refused(|s| s.cdroms[0].file = Some("x.iso".into())), "spec.cdroms[0].file");
-    assert_eq!(refused(|s| s.cdroms[0].id = "disk0".parse().unwrap()), "spec.cdroms[0].id");
-    assert_eq!(refused(|s| s.nics.push(s.nics[0].clone())), "spec.nics[1].id");
-    assert_eq!(refused(|s| forwards(s)[0].host_port = 80), "spec.nics[0].network.forwards[0].hostPort");
-    assert_eq!(refused(|s| forwards(s)[0].guest_port = 0), "spec.nics[0].network.forwards[0].guestPort");
-    assert_eq!(
-        refused(|s| forwards(s).push(PortForward::tcp(8080, 81))),
-        "spec.nics[0].network.forwards[1].hostPort"
-    );
-    assert_eq!(
-        refused(|s| {
-            for n in 1..20_u16 {
-                let mut disk = s.disks[0].clone();
-                disk.id = format!("disk{n}").parse().unwrap();
-                disk.file = format!("/vms/{n}").into();
-                s.disks.push(disk);
-            }
-        }),
-        "spec.disks"
-    );
 }
 
 #[test]
