@@ -1,0 +1,1 @@
+//! Machines of other programs: OVF, libvirt, quickemu, VirtualBox, VMware.
