@@ -224,8 +224,9 @@ impl Engine {
         let words = line.argv.iter().map(|word| word.to_string_lossy().into_owned());
         let next = std::iter::once(line.qemu.binary.to_string_lossy().into_owned()).chain(words).collect();
         let running = machine.run().map(|run| {
-            let binary = run.record.binary.to_string_lossy().into_owned();
-            std::iter::once(binary).chain(run.record.argv.iter().cloned()).collect()
+            let record = run.record();
+            let binary = record.binary.to_string_lossy().into_owned();
+            std::iter::once(binary).chain(record.argv.iter().cloned()).collect()
         });
         Ok(VmCommand { next, last: running.clone(), running })
     }

@@ -123,8 +123,9 @@ impl Fleet {
     pub(crate) fn holder_of_ports(&self, spec: &MachineSpec, except: VmId) -> Option<(String, PortForward)> {
         for machine in self.all() {
             let Some(run) = machine.run().filter(|_| machine.id != except) else { continue };
+            let held = run.record();
             let clash =
-                spec.forwards().find(|wanted| run.record.spec.forwards().any(|held| held.conflicts(wanted)));
+                spec.forwards().find(|wanted| held.spec.forwards().any(|one| one.conflicts(wanted)));
             if let Some(clash) = clash {
                 return Some((machine.view().name.clone(), *clash));
             }

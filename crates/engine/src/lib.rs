@@ -23,6 +23,7 @@ mod ledger;
 mod logs;
 mod meter;
 mod ops;
+mod pending;
 mod picture;
 mod platform;
 mod run;

@@ -126,7 +126,7 @@ fn sample(run: &Run, before: Option<&Counters>, now: &Counters, memory_used: Opt
     };
     VmSample {
         at: Timestamp::now(),
-        cpu: cpu(run.record.spec.cpus, before, now, elapsed),
+        cpu: cpu(run.record().spec.cpus, before, now, elapsed),
         memory_resident: run.process.resident(),
         memory_used,
         disk_read: pair(|counters| counters.disk, |(read, _)| read),

@@ -36,7 +36,7 @@ pub(crate) enum Came {
 #[derive(Debug)]
 pub(crate) struct Run {
     pub(crate) process: ProcessHandle,
-    pub(crate) record: RunRecord,
+    record: RwLock<Arc<RunRecord>>,
     pub(crate) dir: RunDir,
     pub(crate) meter: Meter,
     pub(crate) serial: Serial,
@@ -56,7 +56,7 @@ impl Run {
         let serial = Serial::default();
         Arc::new(Self {
             process,
-            record,
+            record: RwLock::new(Arc::new(record)),
             dir,
             meter: Meter::default(),
             serial,
@@ -64,6 +64,22 @@ impl Run {
             came,
             qmp: RwLock::new(qmp),
         })
+    }
+
+    /// What the run is and has, as its record says.
+    pub(crate) fn record(&self) -> Arc<RunRecord> {
+        Arc::clone(&self.record.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Writes down that the run has changed; the next owner reads it from the file.
+    pub(crate) fn amend(&self, change: impl FnOnce(&mut RunRecord)) {
+        let mut now = self.record.write().unwrap_or_else(PoisonError::into_inner);
+        let mut record = RunRecord::clone(&now);
+        change(&mut record);
+        if let Err(error) = record.write(&self.dir.record()) {
+            tracing::error!(pid = record.pid, %error, "what the run has now cannot be written down");
+        }
+        *now = Arc::new(record);
     }
 
     /// The monitor, where it has been reached.
@@ -93,14 +109,15 @@ impl Run {
 
     /// As everybody is shown it.
     pub(crate) fn view(&self) -> RunView {
+        let record = self.record();
         RunView {
             pid: self.process.pid(),
-            started_at: self.record.started_at,
-            qemu_version: self.record.qemu_version.clone(),
-            accel: self.record.accel,
+            started_at: record.started_at,
+            qemu_version: record.qemu_version.clone(),
+            accel: record.accel,
             adopted: self.came == Came::Adopted,
-            disposable: false,
-            spec: self.record.spec.clone(),
+            disposable: record.disposable,
+            spec: record.spec.clone(),
         }
     }
 }

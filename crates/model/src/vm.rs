@@ -145,7 +145,7 @@ pub struct VmView {
 }
 
 /// An edit that waits for the next start.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema, TS)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema, TS)]
 #[serde(rename_all = "camelCase")]
 pub struct PendingChange {
     /// Path of the field in the specification, `memory`, `disks.disk0.bus`.
@@ -154,6 +154,10 @@ pub struct PendingChange {
     pub running: Option<String>,
     /// What the next start will have.
     pub next: Option<String>,
+    /// Why the running guest was not given it, where that was tried.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[ts(optional)]
+    pub problem: Option<ErrorBody>,
 }
 
 /// What a machine is sorted, marked and started by; nothing a guest sees.

@@ -100,6 +100,8 @@ pub(crate) async fn launch(
         binary: qemu.binary.clone(),
         argv: argv.iter().map(|word| word.to_string_lossy().into_owned()).collect(),
         spec: vm.spec.clone(),
+        now: None,
+        disposable: false,
     };
     let reached = async {
         record.write(&dir.record()).map_err(|error| Refused::from(error.body()))?;

@@ -188,6 +188,8 @@ fn rebuild_record(vm: &VmRow, process: &ProcessHandle) -> Result<RunRecord, proc
         binary,
         argv,
         spec: vm.spec.clone(),
+        now: None,
+        disposable: false,
     })
 }
 

@@ -24,6 +24,7 @@ use super::{MAILBOX, Machine, Message, Order};
 use crate::ledger::Outcome;
 use crate::ops::delete::{self, Deletion};
 use crate::ops::{launch, power};
+use crate::pending;
 use crate::run::{Live, Run};
 use crate::shared::Shared;
 
@@ -106,6 +107,7 @@ pub(crate) fn spawn(shared: Arc<Shared>, mut vm: VmRow, begin: Begin) -> Arc<Mac
 
 /// The view of what a driver knows.
 fn view(vm: &VmRow, run: Option<&Run>, operation: Option<Operation>) -> VmView {
+    let pending = run.map(|run| pending::changes(&run.record().spec, &vm.spec)).unwrap_or_default();
     VmView {
         id: vm.id,
         name: vm.name.clone(),
@@ -117,8 +119,8 @@ fn view(vm: &VmRow, run: Option<&Run>, operation: Option<Operation>) -> VmView {
         operation,
         attention: vm.attention.clone(),
         run: run.map(Run::view),
-        restart_pending: run.is_some_and(|run| run.record.spec != vm.spec),
-        pending: Vec::new(),
+        restart_pending: !pending.is_empty(),
+        pending,
         meta: vm.meta.clone(),
         parent: vm.parent,
         created_at: vm.created_at,

@@ -37,8 +37,15 @@ pub struct RunRecord {
     pub binary: PathBuf,
     /// Its arguments.
     pub argv: Vec<String>,
-    /// The hardware as it was launched; another one in the store waits for the next start.
+    /// The hardware it has: as it was launched, and what was plugged in or out since. Another one in the store waits for the
+    /// next start.
     pub spec: MachineSpec,
+    /// Arguments that would make the machine as it is now, where that is no longer what [`RunRecord::argv`] says.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub now: Option<Vec<String>>,
+    /// Whether what the guest writes is thrown away at its end.
+    #[serde(default)]
+    pub disposable: bool,
 }
 
 /// Why a record could not be read or written.

@@ -112,6 +112,8 @@ pub(crate) async fn start(base: &Path, name: &str, spec: MachineSpec) -> Result<
         binary: caps.binary.clone(),
         argv: args.iter().map(|arg| arg.to_str().unwrap().to_owned()).collect(),
         spec,
+        now: None,
+        disposable: false,
     };
     record.write(&dir.record()).unwrap();
     let handle = spawned.handle;
