@@ -2,24 +2,38 @@
 //!
 //! Invariants:
 //! * No input adds an option of its own. Whatever a user can choose (paths, forwards, device ids) goes into JSON values; the
-//!   two places QEMU offers no JSON for (`-name`, `-chardev`) are comma lists in which commas are doubled.
+//!   places QEMU offers no JSON for (`-name`, `-chardev`, `-fsdev`) are comma lists in which commas are doubled. The one
+//!   exception is what is meant to be one: the user's own arguments, at the end, each a word of its own.
 //! * The number of options depends on the shape of the specification alone, never on its texts.
 //! * Ids of ours contain a dot, which a [`DeviceId`](voidvm_model::DeviceId) cannot: the two never collide.
 //! * QEMU listens nowhere but on unix sockets of ours and on the forwards the specification names.
 //! * PCI addresses are fixed per device, so that a change of one device never renames another inside the guest.
+//! * No secret: keys are read from files that are named.
 
-mod devices;
+mod error;
+mod machine;
+mod parts;
+mod place;
+mod platform;
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
-use serde_json::json;
-use voidvm_model::spec::Firmware;
+use serde_json::{Value, json};
+use voidvm_model::spec::{Disk, DiskBus, NetworkBackend, UserStack};
 use voidvm_model::vm::ActiveAccel;
-use voidvm_model::{DeviceId, ErrorBody, ErrorCode, MachineSpec, VmId};
+use voidvm_model::{DeviceId, MachineSpec, VmId};
 
 use crate::probe::Capabilities;
+use place::Places;
+
+pub use error::ArgsError;
+pub use machine::{MEMORY_SLOTS, shared_memory};
+pub use parts::{
+    Seat, Sharing, disk_device, disk_key, disk_node, disk_thread, key_object, memory_backend, nic_backend,
+    nic_device, usb_device,
+};
 
 /// The longest path of a unix socket: `sun_path` less its NUL.
 pub const SOCKET_PATH_MAX: usize = 107;
@@ -27,7 +41,7 @@ pub const SOCKET_PATH_MAX: usize = 107;
 pub const BALLOON_PATH: &str = "/machine/peripheral/vv.balloon";
 /// Seconds between two reports of the guest's memory statistics.
 pub const BALLOON_INTERVAL: u8 = 2;
-/// Free PCI Express ports of each machine, for devices plugged in while it runs: `vv.spare0` to `vv.spare3`.
+/// Free PCI Express ports of each machine on Q35, for devices plugged in while it runs: `vv.spare0` to `vv.spare3`.
 pub const SPARE_PORTS: u8 = 4;
 
 /// Where the files and sockets of one run are, and what of the host it is given.
@@ -52,8 +66,8 @@ pub struct LaunchPaths {
     pub keys: BTreeMap<DeviceId, PathBuf>,
     /// swtpm's control socket; needed for a TPM.
     pub tpm: Option<PathBuf>,
-    /// passt's socket, for each card that uses it.
-    pub passt: BTreeMap<DeviceId, PathBuf>,
+    /// For each card that uses passt, the number of the descriptor QEMU inherits, connected to it.
+    pub passt: BTreeMap<DeviceId, u32>,
     /// virtiofsd's socket, for each folder that uses it.
     pub shares: BTreeMap<DeviceId, PathBuf>,
     /// The socket QEMU makes for each channel.
@@ -76,58 +90,10 @@ pub enum HostSound {
     Pulse,
 }
 
-/// Why no argument list can be made.
-#[derive(Clone, Debug, PartialEq, thiserror::Error)]
-pub enum ArgsError {
-    /// The specification itself does not hold.
-    #[error(transparent)]
-    Spec(ErrorBody),
-    /// A socket's path is longer than the kernel takes.
-    #[error("the socket path {0:?} is longer than {SOCKET_PATH_MAX} bytes")]
-    SocketPathTooLong(PathBuf),
-    /// A path is not absolute, not Unicode, or has control characters.
-    #[error("{0:?} cannot be handed to QEMU")]
-    Path(PathBuf),
-    /// The machine's name has a control character.
-    #[error("the name {0:?} cannot be handed to QEMU")]
-    Name(String),
-    /// UEFI is asked for and no firmware was given.
-    #[error("no UEFI firmware")]
-    FirmwareMissing,
-}
-
-impl ArgsError {
-    /// The error as everybody is shown it.
-    #[must_use]
-    pub fn body(&self) -> ErrorBody {
-        match self {
-            Self::Spec(body) => body.clone(),
-            Self::SocketPathTooLong(_) => ErrorBody::new(
-                ErrorCode::ConfigInvalid,
-                "The runtime directory's path is too long for sockets.",
-            )
-            .with_hint("Set XDG_RUNTIME_DIR, or use a data directory with a shorter path.")
-            .with_detail("reason", self.to_string()),
-            Self::Path(path) => {
-                ErrorBody::invalid("spec", "A path of this machine cannot be handed to QEMU.")
-                    .with_hint("Use an absolute path without control characters.")
-                    .with_detail("path", path.to_string_lossy())
-            }
-            Self::Name(_) => ErrorBody::invalid("name", "The name has a character that cannot be shown.")
-                .with_hint("Remove line breaks and control characters."),
-            Self::FirmwareMissing => ErrorBody::new(
-                ErrorCode::FirmwareMissing,
-                "This machine starts with UEFI, and no UEFI firmware is installed.",
-            )
-            .with_hint("Install the package ovmf, or choose BIOS."),
-        }
-    }
-}
-
 /// The arguments QEMU is started with, its own path left out.
 ///
-/// The machine is held (`-S`) until the monitor says `cont`. `caps` decides what this QEMU can do; the same input gives the
-/// same list.
+/// The machine is held (`-S`) until the monitor says `cont`. `caps` says what this QEMU has; the same input gives the same
+/// list.
 ///
 /// # Errors
 /// [`ArgsError`]: nothing is left out silently.
@@ -143,79 +109,148 @@ pub fn build(
     if name.chars().any(char::is_control) {
         return Err(ArgsError::Name(name.to_owned()));
     }
-    let mut list = ArgList(Vec::with_capacity(96));
+    machine::check(spec, caps)?;
+    let places = Places { machine: spec.machine };
+    let mut list = ArgList(Vec::with_capacity(128));
     list.option("-name", format!("guest={},debug-threads=on", double_commas(name)));
     list.option("-uuid", id.to_string());
     list.flag("-S").flag("-nodefaults").flag("-no-user-config");
     list.option("-sandbox", "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny");
     list.option("-msg", "timestamp=on");
-    machine(&mut list, spec, accel);
-    list.option("-rtc", "base=utc");
-    list.option("-boot", "strict=on");
-    // A guest that suspends itself to memory cannot be told from a hung one, and cannot be snapshotted.
-    list.option("-global", "ICH9-LPC.disable_s3=1").option("-global", "ICH9-LPC.disable_s4=1");
+    machine::machine(&mut list, spec, accel);
     // The screen is handed over later as a socket pair (`add_client`): nothing listens.
     list.option("-display", "none").option("-vnc", "none");
-    channels(&mut list, paths)?;
+    platform::consoles(&mut list, paths)?;
     if spec.firmware.is_uefi() {
         let (Some(code), Some(vars)) = (&paths.uefi_code, &paths.uefi_vars) else {
             return Err(ArgsError::FirmwareMissing);
         };
-        devices::flash(&mut list, code, vars)?;
+        platform::flash(&mut list, code, vars)?;
     }
-    devices::platform(&mut list, caps);
-    devices::disks(&mut list, spec)?;
-    devices::cdroms(&mut list, spec)?;
-    devices::nics(&mut list, spec);
-    devices::spare_ports(&mut list);
+    platform::screen_and_pointer(&mut list, spec, &places);
+    platform::lines(&mut list, spec, paths, &places)?;
+    platform::balloon_and_random(&mut list, spec, &places);
+    disks(&mut list, spec, paths, &places)?;
+    cdroms(&mut list, spec, &places)?;
+    nics(&mut list, spec, paths, &places)?;
+    for port in places.spare_ports() {
+        list.json("-device", &port);
+    }
+    platform::sound(&mut list, spec, paths, &places);
+    for device in &spec.usb {
+        list.json("-device", &usb_device(device));
+    }
+    platform::shares(&mut list, spec, paths, &places)?;
+    platform::tpm(&mut list, spec, paths)?;
+    platform::watchdog_and_vsock(&mut list, spec, paths, &places)?;
+    list.0.extend(spec.extra_args.iter().map(OsString::from));
     Ok(list.0)
 }
 
-/// Chipset, processor and memory.
-fn machine(list: &mut ArgList, spec: &MachineSpec, accel: ActiveAccel) {
-    // The memory backend has the name of the machine's own default, so that a RAM stream fits with and without it.
-    let flash = match spec.firmware {
-        Firmware::Uefi | Firmware::UefiSecure => ",pflash0=vv.flash0,pflash1=vv.flash1",
-        Firmware::Bios => "",
-    };
-    list.option(
-        "-machine",
-        format!("q35,usb=off,vmport=off,dump-guest-core=off,memory-backend=pc.ram{flash}"),
-    );
-    let (accel, cpu) = match accel {
-        ActiveAccel::Kvm => ("kvm", "host"),
-        ActiveAccel::Tcg => ("tcg,thread=multi", "max"),
-    };
-    list.option("-accel", accel).option("-cpu", cpu);
-    // One socket: desktop editions of Windows use two at most.
-    list.option("-smp", format!("cpus={0},sockets=1,cores={0},threads=1", spec.cpus));
-    list.option("-m", format!("size={}M", spec.memory.0));
-    list.json(
-        "-object",
-        &json!({"qom-type": "memory-backend-ram", "id": "pc.ram", "size": spec.memory.bytes().0}),
-    );
+/// Fixed disks, on PCI each in a place of its own.
+fn disks(
+    list: &mut ArgList,
+    spec: &MachineSpec,
+    paths: &LaunchPaths,
+    places: &Places,
+) -> Result<(), ArgsError> {
+    let on = |bus: DiskBus| spec.disks.iter().filter(move |disk| disk.bus == bus);
+    // One controller, so one thread for all SCSI disks.
+    if on(DiskBus::Scsi).count() > 0 {
+        let mut controller = places.fixed("virtio-scsi-pci", "vv.scsi", place::SCSI);
+        if on(DiskBus::Scsi).any(|disk| disk.iothread) {
+            list.json("-object", &json!({"qom-type": "iothread", "id": "vv.thread.scsi"}));
+            controller["iothread"] = "vv.thread.scsi".into();
+        }
+        list.json("-device", &controller);
+    }
+    let before = if spec.boot_from_cdrom { spec.cdroms.len() } else { 0 };
+    let (mut on_pci, mut on_scsi, mut on_chipset) = (0, 0, 0);
+    let next = |count: &mut usize| std::mem::replace(count, *count + 1);
+    for (index, disk) in spec.disks.iter().enumerate() {
+        if let Some(key) = key(disk, index, paths)? {
+            list.json("-object", &json!({"qom-type": "secret", "id": disk_key(disk), "file": text(key)?}));
+        }
+        list.json("-blockdev", &disk_node(disk)?);
+        let seat = match disk.bus {
+            DiskBus::Virtio | DiskBus::Nvme => {
+                let (port, seat) = places.disk(next(&mut on_pci));
+                if let Some(port) = port {
+                    list.json("-device", &port);
+                }
+                seat
+            }
+            DiskBus::Scsi => Seat::Scsi { target: next(&mut on_scsi) },
+            DiskBus::Sata | DiskBus::Ide => places.chipset_disk(next(&mut on_chipset), spec.cdroms.len()),
+        };
+        if let Some(thread) = disk_thread(disk) {
+            list.json("-object", &thread);
+        }
+        let mut device = disk_device(disk, &seat);
+        device["bootindex"] = (before + index).into();
+        list.json("-device", &device);
+    }
+    Ok(())
 }
 
-/// The monitor, the serial console and the guest agent's line, each on a unix socket of ours.
-fn channels(list: &mut ArgList, paths: &LaunchPaths) -> Result<(), ArgsError> {
-    let log = text(&paths.serial_log)?;
-    let qmp = double_commas(socket(&paths.qmp)?);
-    let serial = double_commas(socket(&paths.serial)?);
-    let agent = double_commas(socket(&paths.agent)?);
-    list.option("-chardev", format!("socket,id=vv.qmp,path={qmp},server=on,wait=off"));
-    list.option("-mon", "chardev=vv.qmp,mode=control");
-    list.option(
-        "-chardev",
-        format!(
-            "socket,id=vv.serial,path={serial},server=on,wait=off,logfile={},logappend=on",
-            double_commas(log)
-        ),
-    );
-    list.json(
-        "-device",
-        &json!({"driver": "isa-serial", "id": "vv.serial0", "chardev": "vv.serial", "index": 0}),
-    );
-    list.option("-chardev", format!("socket,id=vv.agent,path={agent},server=on,wait=off"));
+fn key<'a>(disk: &Disk, index: usize, paths: &'a LaunchPaths) -> Result<Option<&'a Path>, ArgsError> {
+    if disk.key.is_none() {
+        return Ok(None);
+    }
+    let key = paths.keys.get(&disk.id);
+    key.map(|key| Some(key.as_path()))
+        .ok_or_else(|| ArgsError::KeyMissing { field: format!("spec.disks[{index}].key") })
+}
+
+/// CD-ROM drives on the chipset's own SATA or IDE; a drive may be empty.
+fn cdroms(list: &mut ArgList, spec: &MachineSpec, places: &Places) -> Result<(), ArgsError> {
+    let before = if spec.boot_from_cdrom { 0 } else { spec.disks.len() };
+    for (index, cdrom) in spec.cdroms.iter().enumerate() {
+        let id = cdrom.id.as_str();
+        let mut drive = json!({"driver": "ide-cd", "id": id, "bootindex": before + index});
+        places.cdrom(index).put(&mut drive);
+        if let Some(file) = &cdrom.file {
+            list.json(
+                "-blockdev",
+                &json!({
+                    "driver": "raw", "node-name": id, "read-only": true,
+                    "file": {"driver": "file", "filename": text(file)?},
+                }),
+            );
+            drive["drive"] = id.into();
+        }
+        list.json("-device", &drive);
+    }
+    Ok(())
+}
+
+/// Network cards, each in a place of its own.
+fn nics(
+    list: &mut ArgList,
+    spec: &MachineSpec,
+    paths: &LaunchPaths,
+    places: &Places,
+) -> Result<(), ArgsError> {
+    for (index, nic) in spec.nics.iter().enumerate() {
+        let passt = match &nic.network {
+            NetworkBackend::User { stack: UserStack::Passt, .. } => {
+                let missing = || ArgsError::CompanionMissing {
+                    field: format!("spec.nics[{index}].network.stack"),
+                    program: "passt",
+                };
+                Some(*paths.passt.get(&nic.id).ok_or_else(missing)?)
+            }
+            _ => None,
+        };
+        if let Some(backend) = nic_backend(nic, passt) {
+            list.json("-netdev", &backend);
+        }
+        let (port, seat) = places.nic(index);
+        if let Some(port) = port {
+            list.json("-device", &port);
+        }
+        list.json("-device", &nic_device(nic, &seat));
+    }
     Ok(())
 }
 
@@ -234,7 +269,7 @@ impl ArgList {
         self
     }
 
-    fn json(&mut self, option: &'static str, value: &serde_json::Value) -> &mut Self {
+    fn json(&mut self, option: &'static str, value: &Value) -> &mut Self {
         self.option(option, value.to_string())
     }
 }

@@ -3,6 +3,7 @@
 //! Neither is assumed: the version comes from running the program, and KVM counts only when a guest of ours ran under it.
 
 mod accel;
+mod offers;
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -11,6 +12,7 @@ use std::time::Duration;
 use voidvm_model::{ErrorBody, ErrorCode};
 
 pub use accel::accel;
+pub use offers::{MachineTypes, Offers};
 
 use crate::tool::{self, RunError};
 
@@ -60,10 +62,20 @@ pub struct Capabilities {
     pub binary: PathBuf,
     /// Its version, [`OLDEST`] or newer.
     pub version: QemuVersion,
-    /// Whether it has the virtio screen; the plain VGA is used without.
-    pub virtio_vga: bool,
     /// Whether it was built with KVM.
     pub kvm: bool,
+    /// Devices, by their driver's name (`virtio-vga`).
+    pub devices: Offers,
+    /// Network backends (`user`, `stream`).
+    pub netdevs: Offers,
+    /// Character devices (`qemu-vdagent`).
+    pub chardevs: Offers,
+    /// Sound backends (`pipewire`, `pa`).
+    pub audiodevs: Offers,
+    /// CPU models (`qemu64`, `Skylake-Client-v3`).
+    pub cpu_models: Offers,
+    /// Machine types (`pc-q35-7.2`).
+    pub machines: MachineTypes,
 }
 
 /// Why there is no QEMU to use.
@@ -162,7 +174,7 @@ pub fn locate_qemu_img(qemu: &Path) -> Option<PathBuf> {
     if beside.is_absolute() && is_program(&beside) { Some(beside) } else { on_path("qemu-img") }
 }
 
-fn on_path(name: &str) -> Option<PathBuf> {
+pub(crate) fn on_path(name: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH")?;
     std::env::split_paths(&path)
         .filter(|dir| dir.is_absolute())
@@ -170,7 +182,7 @@ fn on_path(name: &str) -> Option<PathBuf> {
         .find(|candidate| is_program(candidate))
 }
 
-fn is_program(path: &Path) -> bool {
+pub(crate) fn is_program(path: &Path) -> bool {
     path.is_file() && rustix::fs::access(path, rustix::fs::Access::EXEC_OK).is_ok()
 }
 
@@ -201,14 +213,39 @@ impl Capabilities {
         if version < OLDEST {
             return Err(ProbeError::TooOld { found: version });
         }
-        // What these do not say is taken as absent: the machine then gets the device every QEMU has.
-        let lists = |finished: Result<tool::Finished, RunError>, word: &str| {
-            finished.is_ok_and(|finished| String::from_utf8_lossy(&finished.stdout).contains(word))
+        let question = async |args: &[&str]| {
+            let said = run(args).await.ok().filter(|finished| finished.status.success())?;
+            Some(String::from_utf8_lossy(&said.stdout).into_owned())
         };
-        let (devices, accels) = tokio::join!(run(&["-device", "help"]), run(&["-accel", "help"]));
-        let virtio_vga = lists(devices, "\"virtio-vga\"");
-        let kvm = lists(accels, "kvm");
-        Ok(Self { binary, version, virtio_vga, kvm })
+        // Two at a time: QEMU loads all of its modules to answer.
+        let ((devices, machines, cpus), (accels, netdevs, chardevs, audiodevs)) = tokio::join!(
+            async {
+                (
+                    question(&["-device", "help"]).await,
+                    question(&["-machine", "help"]).await,
+                    question(&["-cpu", "help"]).await,
+                )
+            },
+            async {
+                (
+                    question(&["-accel", "help"]).await,
+                    question(&["-netdev", "help"]).await,
+                    question(&["-chardev", "help"]).await,
+                    question(&["-audiodev", "help"]).await,
+                )
+            },
+        );
+        Ok(Self {
+            binary,
+            version,
+            kvm: accels.is_some_and(|text| text.contains("kvm")),
+            devices: Offers::of_devices(devices.as_deref()),
+            netdevs: Offers::of_words(netdevs.as_deref()),
+            chardevs: Offers::of_words(chardevs.as_deref()),
+            audiodevs: Offers::of_words(audiodevs.as_deref()),
+            cpu_models: Offers::of_cpus(cpus.as_deref()),
+            machines: MachineTypes::of(machines.as_deref()),
+        })
     }
 }
 

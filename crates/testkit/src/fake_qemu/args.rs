@@ -51,6 +51,8 @@ pub(crate) struct Args {
     pub(crate) forwards: Vec<Forward>,
 }
 
+/// The guest agent's virtio port.
+const AGENT_PORT: &str = "org.qemu.guest_agent.0";
 /// Options without a value.
 const FLAGS: &[&str] =
     &["S", "nodefaults", "no-user-config", "nographic", "no-reboot", "no-shutdown", "daemonize"];
@@ -103,8 +105,16 @@ impl Args {
                         "device" => {
                             let device = any_notation(value);
                             match device.get("driver").and_then(Value::as_str) {
-                                Some("virtserialport") => agent_channel = text(&device, "chardev"),
-                                Some("isa-serial") => serial_channel = text(&device, "chardev"),
+                                Some("virtserialport")
+                                    if text(&device, "name").as_deref() == Some(AGENT_PORT) =>
+                                {
+                                    agent_channel = text(&device, "chardev");
+                                }
+                                Some("isa-serial")
+                                    if device.get("index").is_none_or(|index| index == 0) =>
+                                {
+                                    serial_channel = text(&device, "chardev");
+                                }
                                 _ => {}
                             }
                         }

@@ -20,6 +20,7 @@ pub(crate) fn answer(question: &str, plan: &Plan) {
         "machine" | "M" => println!(
             "Supported machines are:\npc                   Standard PC (i440FX + PIIX, 1996) (alias of pc-i440fx-7.2)\n\
              q35                  Standard PC (Q35 + ICH9, 2009) (alias of pc-q35-7.2)\n\
+             pc-i440fx-7.2        Standard PC (i440FX + PIIX, 1996) (default)\n\
              pc-q35-7.2           Standard PC (Q35 + ICH9, 2009)\nnone                 empty machine"
         ),
         "cpu" => {
@@ -35,7 +36,10 @@ pub(crate) fn answer(question: &str, plan: &Plan) {
         "netdev" => {
             println!("Available netdev backend types:\nsocket\nstream\ndgram\nhubport\ntap\nuser\nbridge");
         }
-        "chardev" => println!("Available chardev backend types:\n  socket\n  file\n  null\n  stdio"),
+        "chardev" => {
+            println!("Available chardev backend types:\n  socket\n  file\n  null\n  stdio\n  qemu-vdagent");
+        }
+        "audiodev" => println!("Available audio drivers:\nnone\nwav"),
         _ => println!("usage: qemu-system-x86_64 [options] [disk_image]"),
     }
 }
@@ -43,6 +47,18 @@ pub(crate) fn answer(question: &str, plan: &Plan) {
 const DEVICES: &[&str] = &[
     "virtio-vga",
     "VGA",
+    "qxl-vga",
+    "virtio-scsi-pci",
+    "nvme",
+    "e1000e",
+    "vhost-user-fs-pci",
+    "virtio-9p-pci",
+    "usb-host",
+    "hda-output",
+    "tpm-crb",
+    "tpm-tis",
+    "i6300esb",
+    "vhost-vsock-pci",
     "qemu-xhci",
     "usb-tablet",
     "virtio-serial-pci",
