@@ -48,7 +48,8 @@ async fn each_defect_of_a_qemu_has_its_own_name_and_remedy() {
     futures_util::future::join_all(each).await;
     let fake = script(dir.path(), "qemu", "[ \"$1\" = --version ] && echo 'QEMU emulator version 9.1.0'");
     let caps = Capabilities::of(&fake).await.unwrap();
-    assert!(caps.version.to_string() == "9.1.0" && !caps.virtio_vga && !caps.kvm);
+    assert!(caps.version.to_string() == "9.1.0" && !caps.kvm);
+    assert!(caps.devices.has("virtio-vga"), "what it did not say, QEMU itself will");
     let report = probe::accel(&caps, &dir.path().join("accel.json")).await;
     assert!(!report.kvm_works && report.reason.unwrap().contains("without KVM"));
 }
@@ -133,16 +134,20 @@ async fn a_process_is_told_by_how_it_ended_and_what_it_said() {
     let run = RunDir::new(dir.path(), VmId::new());
     run.prepare().unwrap();
     let shell = script(dir.path(), "shell", "echo 'last \u{1b}[31mwords' >&2; exit 3");
-    let spawned = process::spawn(&shell, &[], &run).unwrap();
+    let spawned = process::spawn(&shell, &[], &run, process::Inherited::default()).unwrap();
     assert_eq!(spawned.handle.wait_exit().await.unwrap(), Exit::Code(3));
     assert_eq!(run.stderr_tail(), "last [31mwords\n");
     let body = process::explain(Exit::Code(3), &run.stderr_tail());
     assert_eq!(body.code, ErrorCode::QemuFailed);
     assert_eq!(body.details.unwrap()["stderr"], "last [31mwords\n");
-    let missing = process::spawn(&dir.path().join("none"), &[], &run).unwrap_err();
+    let missing =
+        process::spawn(&dir.path().join("none"), &[], &run, process::Inherited::default()).unwrap_err();
     assert!(matches!(missing, SpawnError::Exec { .. }) && missing.body().code == ErrorCode::QemuNotFound);
     let nowhere = RunDir::new(&dir.path().join("not made"), VmId::new());
-    assert!(matches!(process::spawn(&shell, &[], &nowhere), Err(SpawnError::RunDir { .. })));
+    assert!(matches!(
+        process::spawn(&shell, &[], &nowhere, process::Inherited::default()),
+        Err(SpawnError::RunDir { .. })
+    ));
     run.prepare().unwrap();
     assert_eq!(run.stderr_tail(), "", "an earlier run's words are gone");
     run.remove().unwrap();
