@@ -5,7 +5,18 @@ import { plainText } from './log/plainText';
 import { shellCommand, shellQuote } from './log/shellWords';
 import { waysOf } from './overview/addresses';
 import { byteTicks, known, newest, toColumns } from './overview/columns';
-import { editFrom, editSchema, fieldOf, freeDeviceId, specChanges, toSpec } from './settings/edit';
+import {
+  editFrom,
+  fieldOf,
+  freeDeviceId,
+  freeMac,
+  moved,
+  toSpec,
+  wordsOf,
+  type HardwareEdit,
+} from './settings/edit';
+import { editSchema } from './settings/schema';
+import { changeWords } from './settings/words';
 import { missedStop } from './stopping';
 
 const forward = (hostPort: number, guestPort: number) =>
@@ -27,14 +38,6 @@ const spec: MachineSpec = makeSpec({
     card('nic1', '52:54:00:00:00:02', forward(8080, 80)),
   ],
 });
-const words = {
-  memory: (mib: number) => `${String(mib)} MB`,
-  accel: String,
-  firmware: String,
-  boot: String,
-  none: 'none',
-};
-
 describe('readings as columns', () => {
   const sample = (second: number, cpu: number | null): VmSample => ({
     at: new Date(second * 1000).toISOString(),
@@ -116,18 +119,114 @@ describe('an edit of the hardware', () => {
     expect(freeDeviceId('disk', spec, edit)).toBe('disk1');
   });
 
-  it('tells old and new of what differs', () => {
+  it('keeps everything of a machine that has everything', () => {
+    const full = makeSpec({
+      machineVersion: 'pc-q35-7.2',
+      cpus: 4,
+      maxCpus: 8,
+      topology: { sockets: 1, cores: 4, threads: 2 },
+      cpuModel: { kind: 'named', name: 'qemu64' },
+      maxMemory: 8192,
+      firmware: 'uefi_secure',
+      tpm: true,
+      disks: [makeDisk('disk0', { bus: 'scsi', iothread: true }), makeDisk('disk1', { bus: 'nvme' })],
+      nics: [{ ...card('nic0', '52:54:00:00:00:09'), network: { kind: 'none' }, link: false }],
+      usb: [{ id: 'usb0', vendorId: 1, productId: 2, name: 'key' }],
+      shares: [{ id: 'share0', tag: 'home', folder: '/home/ada', kind: 'nine_p', readOnly: true }],
+      channels: [
+        { id: 'channel0', kind: 'serial', name: '' },
+        { id: 'channel1', kind: 'virtio', name: 'org.example.0' },
+      ],
+      watchdog: 'none',
+      vsock: true,
+      clipboard: true,
+      extraArgs: ['-device', 'edu'],
+    });
+    expect(toSpec(full, editFrom(full))).toEqual(full);
+    expect(check(editFrom(full))).toEqual([]);
+  });
+
+  it.each<[string, string, (edit: HardwareEdit) => void]>([
+    ['cpuModel', 'cpuModel', (edit) => (edit.cpuModel = 'host')],
+    ['maxCpus', 'most', (edit) => (edit.maxCpus = 1)],
+    ['sockets', 'arrangement', (edit) => Object.assign(edit, { arrangement: 'own', sockets: 1, cores: 1 })],
+    ['maxMemory', 'most', (edit) => (edit.maxMemory = 64)],
+    ['firmware', 'secureQ35', (edit) => Object.assign(edit, { firmware: 'uefi_secure', machine: 'i440fx' })],
+    ['disks.0.bus', 'ide', (edit) => edit.disks.forEach((disk) => (disk.bus = 'ide'))],
+    [
+      'nics.0.mac',
+      'mac',
+      (edit) => edit.nics.forEach((nic, at) => (nic.mac = at ? nic.mac : '01:00:00:00:00:01')),
+    ],
+    ['nics.1.mac', 'twice', (edit) => edit.nics.forEach((nic) => (nic.mac = '52:54:00:00:00:01'))],
+    ['extraArgs', 'extraFirst', (edit) => (edit.extraArgs = 'edu')],
+    [
+      'shares.0.tag',
+      'tag',
+      (edit) => edit.shares.push({ id: 's', tag: '1', folder: '/a', kind: 'virtiofs', readOnly: false }),
+    ],
+    ['channels.0.name', 'portName', (edit) => edit.channels.push({ id: 'c', kind: 'virtio', name: '' })],
+  ])('says at %s what does not hold: %s', (path, problem, change) => {
     const edit = editFrom(spec);
-    edit.memory = 4096;
-    edit.nics[0]?.forwards.splice(0);
-    edit.nics[1]?.forwards.splice(0);
-    if (edit.cdroms[0]) edit.cdroms[0].file = '/iso/debian.iso';
-    expect(specChanges(spec, spec, words)).toEqual([]);
-    expect(specChanges(spec, toSpec(spec, edit), words)).toEqual([
-      { what: 'memory', from: '2048 MB', to: '4096 MB' },
-      { what: 'cdrom', from: 'none', to: 'debian.iso' },
-      { what: 'forwards', from: '2222 → 22, 8080 → 80', to: 'none' },
-    ]);
+    change(edit);
+    expect(check(edit)).toContain(`${path} hardware.problem.${problem}`);
+  });
+
+  it('drops what a bus cannot do, and the revision of another chipset', () => {
+    const edit = editFrom(makeSpec({ machineVersion: 'pc-q35-7.2', disks: [makeDisk('disk0')] }));
+    edit.disks.forEach((disk) => Object.assign(disk, { iothread: true, readOnly: true, bus: 'ide' }));
+    edit.machine = 'i440fx';
+    const after = toSpec(makeSpec({ machineVersion: 'pc-q35-7.2' }), edit);
+    expect(after.disks[0]).toMatchObject({ iothread: false, readOnly: false });
+    expect(after.machineVersion).toBeNull();
+  });
+
+  it('takes each line as one argument', () => {
+    expect(wordsOf(' -device \n\n edu,id=a b ')).toEqual(['-device', 'edu,id=a b']);
+  });
+
+  it('gives a card an address nobody has', () => {
+    const numbers = [0, 0, 0, 0.5, 0.5, 0.5];
+    const random = () => numbers.shift() ?? 0;
+    expect(freeMac(new Set(['52:54:00:00:00:00']), random)).toBe('52:54:00:80:80:80');
+  });
+
+  it('moves one and leaves the rest in order', () => {
+    expect(moved(['a', 'b', 'c'], 0, 2)).toEqual(['b', 'c', 'a']);
+    expect(moved(['a', 'b', 'c'], 2, 0)).toEqual(['c', 'a', 'b']);
+    expect(moved(['a', 'b'], 0, 2)).toEqual(['a', 'b']);
+  });
+});
+
+describe('what waits for a restart', () => {
+  const known = new Set(['hardware.field.bus', 'hardware.value.bus.virtio', 'hardware.field.memory']);
+  const words = (field: string, running: string | null, next: string | null) =>
+    changeWords(
+      (key) => key,
+      (key) => known.has(key),
+      { field, running, next },
+    );
+
+  it('is told with the device and the field, in words where there are some', () => {
+    expect(words('memory', '1 GB', '2 GB')).toEqual({
+      what: 'hardware.field.memory',
+      from: '1 GB',
+      to: '2 GB',
+    });
+    expect(words('disks.disk0.bus', 'odd', 'virtio')).toEqual({
+      what: 'hardware.one.disks disk0 · hardware.field.bus',
+      from: 'odd',
+      to: 'hardware.value.bus.virtio',
+    });
+  });
+
+  it('names devices that come and go, and says yes and no', () => {
+    expect(words('disks.disk1', null, '/vms/a/data.qcow2')).toEqual({
+      what: 'hardware.one.disks disk1',
+      from: 'common.none',
+      to: 'data.qcow2',
+    });
+    expect(words('tpm', 'false', 'true')).toMatchObject({ from: 'common.no', to: 'common.yes' });
   });
 });
 

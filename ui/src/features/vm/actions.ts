@@ -5,16 +5,63 @@
  */
 import { useI18n } from 'vue-i18n';
 import { useRouter } from 'vue-router';
-import { call, toApiError, type CommandName, type VmState, type VmView } from '@/api/client';
+import {
+  call,
+  toApiError,
+  type CommandName,
+  type Request,
+  type VmMeta,
+  type VmState,
+  type VmView,
+} from '@/api/client';
 import type { IconName } from '@/shared/components/icons';
 import type { MenuItem } from '@/shared/components/menu';
 import { confirm } from '@/shared/composables/confirm';
+import { openDialog } from '@/shared/composables/dialogs';
 import { useErrorText } from '@/shared/composables/errorText';
 import { showToast } from '@/shared/composables/toasts';
+import { ended } from './ended';
 import { machinePath } from './state';
 
 export type ActionId =
-  'start' | 'stop' | 'force' | 'pause' | 'resume' | 'reset' | 'console' | 'settings' | 'delete';
+  | 'start'
+  | 'disposable'
+  | 'resume'
+  | 'stop'
+  | 'restart'
+  | 'suspend'
+  | 'pause'
+  | 'reset'
+  | 'force'
+  | 'console'
+  | 'settings'
+  | 'favourite'
+  | 'organise'
+  | 'clone'
+  | 'export'
+  | 'template'
+  | 'delete';
+
+/** Every action, in the order of a menu. */
+export const ACTIONS: readonly ActionId[] = [
+  'start',
+  'disposable',
+  'resume',
+  'stop',
+  'restart',
+  'suspend',
+  'pause',
+  'console',
+  'settings',
+  'favourite',
+  'organise',
+  'clone',
+  'export',
+  'template',
+  'reset',
+  'force',
+  'delete',
+];
 
 interface Rule {
   readonly icon: IconName;
@@ -35,30 +82,55 @@ const ALL: readonly VmState[] = [
   'broken',
 ];
 
+/** Loaded when they are first opened. */
+const dialogs = {
+  remove: async () => (await import('./DeleteDialog.vue')).default,
+  organise: async () => (await import('./OrganiseDialog.vue')).default,
+  clone: async () => (await import('./CloneDialog.vue')).default,
+  export: async () => (await import('./ExportDialog.vue')).default,
+};
+
 /** When each can be asked for. The engine decides in the end; this only spares people what would be refused. */
 export const actionRules: Record<ActionId, Rule> = {
   start: { icon: 'play-fill', states: ['stopped', 'crashed', 'suspended'], keys: 'S' },
+  disposable: { icon: 'recycle', states: ['stopped', 'crashed'] },
   resume: { icon: 'play-fill', states: ['paused'], keys: 'S' },
   stop: { icon: 'power', states: ['running', 'stopping'], keys: 'Shift+S' },
+  restart: { icon: 'arrow-clockwise', states: ['running', 'paused'] },
+  suspend: { icon: 'moon-stars', states: ['running', 'paused'] },
   pause: { icon: 'pause-fill', states: ['running'] },
   reset: { icon: 'arrow-counterclockwise', states: ['running', 'paused', 'unresponsive'] },
   force: { icon: 'lightning-charge', states: ['starting', 'running', 'paused', 'stopping', 'unresponsive'] },
   console: { icon: 'display', states: ['starting', 'running', 'paused', 'stopping'], keys: 'C' },
   settings: { icon: 'sliders', states: ALL },
+  favourite: { icon: 'star', states: ALL },
+  organise: { icon: 'tags', states: ALL },
+  clone: { icon: 'files', states: ['stopped', 'crashed'] },
+  export: { icon: 'box-arrow-down', states: ['stopped', 'crashed'] },
+  template: { icon: 'collection', states: ['stopped', 'crashed'] },
   delete: { icon: 'trash', states: ['stopped', 'crashed', 'suspended', 'broken'] },
 };
 
-export function canDo(vm: VmView, action: ActionId): boolean {
+/** What needs no process and nothing of the machine's files. */
+const ALWAYS: readonly ActionId[] = ['console', 'settings', 'favourite', 'organise', 'force'];
+
+/** Whether the action is one for this machine at all, now or when nothing else is at work. */
+export function offers(vm: VmView, action: ActionId): boolean {
   if (!actionRules[action].states.includes(vm.state)) return false;
+  // A template is copied, never started.
+  if (vm.meta.template && (action === 'start' || action === 'disposable')) return false;
+  return action !== 'restart' || vm.restartPending;
+}
+
+export function canDo(vm: VmView, action: ActionId): boolean {
   // While something is at work, only looking and the way out remain.
-  return vm.operation === null || ['console', 'settings', 'force'].includes(action);
+  return offers(vm, action) && (vm.operation === null || ALWAYS.includes(action));
 }
 
 /** The one thing that makes sense now. */
 export function primaryAction(vm: VmView): ActionId | undefined {
-  return (['start', 'resume', 'stop'] as const).find((action) =>
-    actionRules[action].states.includes(vm.state),
-  );
+  const candidates = vm.meta.template ? (['clone'] as const) : (['start', 'resume', 'stop'] as const);
+  return candidates.find((action) => actionRules[action].states.includes(vm.state));
 }
 
 export function useVmActions() {
@@ -106,25 +178,51 @@ export function useVmActions() {
 
   async function remove(vm: VmView): Promise<void> {
     try {
-      const files = (await call('vm.files', { id: vm.id })).filter((file) => file.owner === 'machine');
-      const bytes = files.reduce((sum, file) => sum + file.size, 0);
-      const yes = await confirm({
-        title: t('vm.confirm.deleteTitle', { name: vm.name }),
-        text: t(files.length ? 'vm.confirm.deleteText' : 'vm.confirm.deleteNothing'),
-        action: t('vm.action.deleteNow'),
-        tone: 'danger',
-        losses: files.map((file) => ({ what: file.path, bytes: file.size })),
-        ...(files.length ? { bytes } : {}),
-        typeName: vm.name,
+      const files = await call('vm.files', { id: vm.id });
+      const answer = await openDialog<Omit<Request<'vm.delete'>, 'id'>>(await dialogs.remove(), {
+        vm,
+        files,
       });
-      if (yes) await call('vm.delete', { id: vm.id });
+      if (answer) await call('vm.delete', { id: vm.id, ...answer });
     } catch (cause) {
       tell(vm, t('vm.operation.delete'), cause);
     }
   }
 
+  /** Shuts the guest down and starts it again, so that what waits for a start applies. */
+  async function restart(vm: VmView): Promise<void> {
+    const yes = await confirm({
+      title: t('vm.confirm.restartTitle', { name: vm.name }),
+      text: t('vm.confirm.restartText'),
+      action: t('vm.action.restartNow'),
+    });
+    if (!yes) return;
+    try {
+      await ended(await call('vm.stop', { id: vm.id }));
+    } catch {
+      return; // how the stop went is told already, and what to do about it asked
+    }
+    await ask(vm, t('vm.operation.start'), 'vm.start');
+  }
+
+  async function setMeta(vm: VmView, changes: Partial<VmMeta>): Promise<void> {
+    try {
+      await call('vm.update', { id: vm.id, meta: { ...vm.meta, ...changes } });
+    } catch (cause) {
+      tell(vm, t('vm.operation.update'), cause);
+    }
+  }
+
   const run: Record<ActionId, (vm: VmView) => unknown> = {
     start: (vm) => ask(vm, t('vm.operation.start'), 'vm.start'),
+    disposable: (vm) => ask(vm, t('vm.operation.start'), 'vm.start', { disposable: true }),
+    restart,
+    suspend: (vm) => ask(vm, t('vm.operation.suspend'), 'vm.suspend'),
+    favourite: (vm) => setMeta(vm, { favourite: !vm.meta.favourite }),
+    organise: async (vm) => openDialog(await dialogs.organise(), { vm }),
+    clone: async (vm) => openDialog(await dialogs.clone(), { vm }),
+    export: async (vm) => openDialog(await dialogs.export(), { vm }),
+    template: (vm) => setMeta(vm, { template: !vm.meta.template }),
     stop: (vm) => ask(vm, t('vm.operation.stop'), 'vm.stop'),
     pause: (vm) => ask(vm, t('vm.operation.pause'), 'vm.pause'),
     resume: (vm) => ask(vm, t('vm.operation.resume'), 'vm.resume'),
@@ -135,40 +233,31 @@ export function useVmActions() {
     delete: remove,
   };
 
-  function title(action: ActionId): string {
+  /** What the action is called; some are called after what they undo. */
+  function title(action: ActionId, vm?: VmView): string {
+    if (action === 'favourite' && vm?.meta.favourite) return t('vm.action.unfavourite');
+    if (action === 'template' && vm?.meta.template) return t('vm.action.untemplate');
     return t(`vm.action.${action}`);
   }
 
   /** The lines of a machine's menu: what its state allows, the dangerous ones last. */
   function menu(vm: VmView, without: readonly ActionId[] = []): MenuItem[] {
-    const order: ActionId[] = [
-      'start',
-      'resume',
-      'stop',
-      'pause',
-      'console',
-      'settings',
-      'reset',
-      'force',
-      'delete',
-    ];
-    return order
-      .filter((action) => !without.includes(action) && actionRules[action].states.includes(vm.state))
-      .map((action) => {
-        const { icon, keys } = actionRules[action];
-        const dangerous = action === 'force' || action === 'delete';
-        return {
-          id: action,
-          label: title(action),
-          icon,
-          ...(keys === undefined ? {} : { keys }),
-          ...(dangerous ? { tone: 'danger' as const } : {}),
-          separated:
-            action === 'reset' || (action === 'delete' && !actionRules.reset.states.includes(vm.state)),
-          disabled: !canDo(vm, action),
-          run: () => run[action](vm),
-        };
-      });
+    const shown = ACTIONS.filter((action) => !without.includes(action) && offers(vm, action));
+    const firstDanger = shown.find((action) => ['reset', 'force', 'delete'].includes(action));
+    return shown.map((action) => {
+      const { icon, keys } = actionRules[action];
+      const dangerous = action === 'force' || action === 'delete';
+      return {
+        id: action,
+        label: title(action, vm),
+        icon: action === 'favourite' && vm.meta.favourite ? 'star-fill' : icon,
+        ...(keys === undefined ? {} : { keys }),
+        ...(dangerous ? { tone: 'danger' as const } : {}),
+        separated: action === 'favourite' || action === firstDanger,
+        disabled: !canDo(vm, action),
+        run: () => run[action](vm),
+      };
+    });
   }
 
   /** Does it if the state allows it. */
@@ -176,5 +265,5 @@ export function useVmActions() {
     if (canDo(vm, action)) void run[action](vm);
   }
 
-  return { doIt, menu, title, force };
+  return { doIt, menu, title, force, setMeta };
 }

@@ -1,5 +1,7 @@
 /** What every page needs of a machine: how its state looks and what can be done with it. */
-export { actionRules, canDo, primaryAction, useVmActions, type ActionId } from './actions';
+export { ACTIONS, actionRules, canDo, offers, primaryAction, useVmActions, type ActionId } from './actions';
+export { COLORS, colorOf } from './colors';
+export { ended } from './ended';
 export { hasScreen, isLive, machinePath, osIcon, stateTone, type Tone } from './state';
 export { default as StateWord } from './StateWord.vue';
 export { default as Thumbnail } from './Thumbnail.vue';

@@ -1,158 +1,270 @@
-/** A machine's hardware while it is edited, and what an edit changes. Pure but for the texts of the schema. */
-import { z } from 'zod';
-import type { Accel, DeviceId, MachineSpec } from '@/api/client';
-import { forwardProblems, forwardsOf, problemText, toForwards, type ForwardRow } from '@/features/forwards';
-import { cpusSchema, memorySchema } from '@/features/hardware';
+/** A machine's hardware while it is edited: what the fields hold, and the specification they become. Pure. */
+import type {
+  Accel,
+  Audio,
+  Channel,
+  DeviceId,
+  Disk,
+  DiskBus,
+  Display,
+  Firmware,
+  GuestClock,
+  MachineSpec,
+  MachineType,
+  Nic,
+  NicModel,
+  Share,
+  UsbDevice,
+  UserStack,
+  Watchdog,
+} from '@/api/client';
+import { forwardsOf, toForwards, type ForwardRow } from '@/features/forwards';
 
-export interface HardwareEdit {
-  cpus: number | '';
-  /** MiB. */
-  memory: number | '';
-  accel: Accel;
-  bootFromCdrom: boolean;
-  /** '' is an empty drive. */
-  cdroms: { id: DeviceId; file: string }[];
-  nics: { id: DeviceId; forwards: ForwardRow[] }[];
+/** A number field that was emptied is ''. */
+export type Count = number | '';
+
+export interface NicEdit {
+  id: DeviceId;
+  mac: string;
+  model: NicModel;
+  link: boolean;
+  kind: 'user' | 'none';
+  stack: UserStack;
+  forwards: ForwardRow[];
 }
 
-/** The engine takes no more drives. */
-export const CDROMS_MAX = 4;
+export interface DriveEdit {
+  id: DeviceId;
+  /** '' is an empty drive. */
+  file: string;
+}
 
-type Translate = (key: string, values?: Record<string, unknown>) => string;
+export interface HardwareEdit {
+  cpus: Count;
+  /** '' is no more than `cpus`. Not asked for while the arrangement is somebody's own: its product is it. */
+  maxCpus: Count;
+  arrangement: 'auto' | 'own';
+  sockets: Count;
+  cores: Count;
+  threads: Count;
+  /** '' is the automatic one. */
+  cpuModel: string;
+  accel: Accel;
+  hyperv: boolean;
+  /** MiB. */
+  memory: Count;
+  /** MiB; '' is no more than `memory`. */
+  maxMemory: Count;
+  balloon: boolean;
+  machine: MachineType;
+  machineVersion: string | null;
+  firmware: Firmware;
+  tpm: boolean;
+  clock: GuestClock;
+  disks: Disk[];
+  cdroms: DriveEdit[];
+  bootFromCdrom: boolean;
+  nics: NicEdit[];
+  display: Display;
+  audio: Audio;
+  usb: UsbDevice[];
+  shares: Share[];
+  channels: Channel[];
+  rng: boolean;
+  /** '' is no watchdog. */
+  watchdog: Watchdog | '';
+  vsock: boolean;
+  clipboard: boolean;
+  /** One argument a line. */
+  extraArgs: string;
+}
+
+/** The engine takes no more of each. */
+export const MOST = { disks: 16, cdroms: 4, nics: 8, usb: 7, shares: 8, channels: 16, serial: 3 } as const;
+
+export function hasThread(bus: DiskBus): boolean {
+  return bus === 'virtio' || bus === 'scsi';
+}
+
+export function canBeReadOnly(bus: DiskBus): boolean {
+  return bus !== 'sata' && bus !== 'ide';
+}
+
+/** The chipset's own disk bus is the one the other lacks. */
+export function busesOf(machine: MachineType): DiskBus[] {
+  return ['virtio', 'scsi', machine === 'q35' ? 'sata' : 'ide', 'nvme'];
+}
+
+export function nicEditOf(nic: Nic): NicEdit {
+  return {
+    id: nic.id,
+    mac: nic.mac,
+    model: nic.model,
+    link: nic.link,
+    kind: nic.network.kind,
+    stack: nic.network.kind === 'user' ? nic.network.stack : 'slirp',
+    forwards: forwardsOf(nic).map((forward) => ({ ...forward })),
+  };
+}
 
 export function editFrom(spec: MachineSpec): HardwareEdit {
   return {
     cpus: spec.cpus,
-    memory: spec.memory,
+    maxCpus: spec.maxCpus ?? '',
+    arrangement: spec.topology ? 'own' : 'auto',
+    sockets: spec.topology?.sockets ?? 1,
+    cores: spec.topology?.cores ?? spec.cpus,
+    threads: spec.topology?.threads ?? 1,
+    cpuModel: spec.cpuModel.kind === 'named' ? spec.cpuModel.name : '',
     accel: spec.accel,
-    bootFromCdrom: spec.bootFromCdrom,
+    hyperv: spec.hyperv,
+    memory: spec.memory,
+    maxMemory: spec.maxMemory ?? '',
+    balloon: spec.balloon,
+    machine: spec.machine,
+    machineVersion: spec.machineVersion,
+    firmware: spec.firmware,
+    tpm: spec.tpm,
+    clock: spec.clock,
+    disks: spec.disks.map((disk) => ({ ...disk })),
     cdroms: spec.cdroms.map(({ id, file }) => ({ id, file: file ?? '' })),
-    nics: spec.nics.map((nic) => ({
-      id: nic.id,
-      forwards: forwardsOf(nic).map((forward) => ({ ...forward })),
-    })),
+    bootFromCdrom: spec.bootFromCdrom,
+    nics: spec.nics.map(nicEditOf),
+    display: spec.display,
+    audio: spec.audio,
+    usb: spec.usb.map((device) => ({ ...device })),
+    shares: spec.shares.map((share) => ({ ...share })),
+    channels: spec.channels.map((channel) => ({ ...channel })),
+    rng: spec.rng,
+    watchdog: spec.watchdog ?? '',
+    vsock: spec.vsock,
+    clipboard: spec.clipboard,
+    extraArgs: spec.extraArgs.join('\n'),
   };
 }
 
+function nicFrom(edit: NicEdit): Nic {
+  const { id, mac, model, link, kind, stack, forwards } = edit;
+  return {
+    id,
+    mac: mac.trim().toLowerCase(),
+    model,
+    link,
+    network: kind === 'user' ? { kind, stack, forwards: toForwards(forwards) } : { kind },
+  };
+}
+
+/** The words of the expert's field, one a line. */
+export function wordsOf(extraArgs: string): string[] {
+  return extraArgs
+    .split('\n')
+    .map((line) => line.trim())
+    .filter((line) => line !== '');
+}
+
+/** The most CPUs the machine can be given. */
+export function mostCpus(edit: HardwareEdit): number {
+  if (edit.arrangement === 'own') return Number(edit.sockets) * Number(edit.cores) * Number(edit.threads);
+  return edit.maxCpus === '' ? Number(edit.cpus) : edit.maxCpus;
+}
+
+/** `spec` gives what no field shows. */
 export function toSpec(spec: MachineSpec, edit: HardwareEdit): MachineSpec {
+  const most = mostCpus(edit);
+  const model = edit.cpuModel.trim();
   return {
     ...spec,
     cpus: Number(edit.cpus),
-    memory: Number(edit.memory),
+    maxCpus: most > Number(edit.cpus) ? most : null,
+    topology:
+      edit.arrangement === 'own'
+        ? { sockets: Number(edit.sockets), cores: Number(edit.cores), threads: Number(edit.threads) }
+        : null,
+    cpuModel: model === '' ? { kind: 'auto' } : { kind: 'named', name: model },
     accel: edit.accel,
-    bootFromCdrom: edit.bootFromCdrom,
-    cdroms: edit.cdroms.map(({ id, file }) => ({ id, file: file === '' ? null : file })),
-    nics: spec.nics.map((nic, at) => ({
-      ...nic,
-      network:
-        nic.network.kind === 'user'
-          ? { ...nic.network, forwards: toForwards(edit.nics[at]?.forwards ?? []) }
-          : nic.network,
+    hyperv: edit.hyperv,
+    memory: Number(edit.memory),
+    maxMemory: edit.maxMemory !== '' && edit.maxMemory > Number(edit.memory) ? edit.maxMemory : null,
+    balloon: edit.balloon,
+    machine: edit.machine,
+    // A revision belongs to its chipset.
+    machineVersion: edit.machine === spec.machine ? edit.machineVersion : null,
+    firmware: edit.firmware,
+    tpm: edit.tpm,
+    clock: edit.clock,
+    disks: edit.disks.map((disk) => ({
+      ...disk,
+      iothread: disk.iothread && hasThread(disk.bus),
+      readOnly: disk.readOnly && canBeReadOnly(disk.bus),
     })),
+    cdroms: edit.cdroms.map(({ id, file }) => ({ id, file: file === '' ? null : file })),
+    bootFromCdrom: edit.bootFromCdrom,
+    nics: edit.nics.map(nicFrom),
+    display: edit.display,
+    audio: edit.audio,
+    usb: edit.usb.map((device) => ({ ...device })),
+    shares: edit.shares.map((share) => ({ ...share })),
+    channels: edit.channels.map((channel) => ({
+      ...channel,
+      name: channel.kind === 'virtio' ? channel.name.trim() : '',
+    })),
+    rng: edit.rng,
+    watchdog: edit.watchdog === '' ? null : edit.watchdog,
+    vsock: edit.vsock,
+    clipboard: edit.clipboard,
+    extraArgs: wordsOf(edit.extraArgs),
   };
 }
 
-/** An id that no device of the machine has. */
+/** An id that no device has, before or after the edit. */
 export function freeDeviceId(prefix: string, spec: MachineSpec, edit: HardwareEdit): DeviceId {
-  const used = new Set([...spec.disks, ...spec.nics, ...edit.cdroms].map((device) => device.id));
+  const lists = (of: Pick<HardwareEdit, 'disks' | 'usb' | 'shares' | 'channels'>) => [
+    ...of.disks,
+    ...of.usb,
+    ...of.shares,
+    ...of.channels,
+  ];
+  const devices = [
+    ...lists(spec),
+    ...lists(edit),
+    ...spec.cdroms,
+    ...spec.nics,
+    ...edit.cdroms,
+    ...edit.nics,
+  ];
+  const used = new Set(devices.map((device) => device.id));
   let number = 0;
   while (used.has(`${prefix}${String(number)}`)) number += 1;
   return `${prefix}${String(number)}`;
 }
 
-export function editSchema(t: Translate, hostMemory: number, format: (mib: number) => string) {
-  return z.object({
-    cpus: cpusSchema(t),
-    memory: memorySchema(t, hostMemory, format),
-    accel: z.enum(['auto', 'kvm', 'tcg']),
-    bootFromCdrom: z.boolean(),
-    cdroms: z.array(
-      z.object({
-        id: z.string(),
-        file: z.string().refine((file) => file === '' || file.startsWith('/'), {
-          error: () => t('create.problem.relative'),
-        }),
-      }),
-    ),
-    // Cards share the host's ports, so all their forwards are looked at together.
-    nics: z.custom<HardwareEdit['nics']>(Array.isArray).superRefine((nics, context) => {
-      const places = nics.flatMap((nic, at) => nic.forwards.map((_, index) => [at, index] as const));
-      for (const found of forwardProblems(nics.flatMap((nic) => nic.forwards))) {
-        const place = places[found.index];
-        if (!place) continue;
-        const [at, index] = place;
-        context.addIssue({
-          code: 'custom',
-          path: [at, 'forwards', index, found.field],
-          message: problemText(t, found),
-        });
-      }
-    }),
-  });
+/** A hardware address in QEMU's range that none of `taken` is. */
+export function freeMac(taken: ReadonlySet<string>, random: () => number = Math.random): string {
+  for (;;) {
+    const tail = Array.from({ length: 3 }, () =>
+      Math.floor(random() * 256)
+        .toString(16)
+        .padStart(2, '0'),
+    );
+    const mac = ['52', '54', '00', ...tail].join(':');
+    if (!taken.has(mac)) return mac;
+  }
+}
+
+/** The list with one of its members at another place. */
+export function moved<T>(list: readonly T[], from: number, to: number): T[] {
+  const rest = list.filter((_, at) => at !== from);
+  const one = list[from];
+  if (one === undefined || to < 0 || to >= list.length) return [...list];
+  return [...rest.slice(0, to), one, ...rest.slice(to)];
 }
 
 /** A field as the engine names it, in terms of the edit. */
 export function fieldOf(field: string): string {
-  return field.replace(/^spec\./, '').replace('.network.forwards', '.forwards');
-}
-
-export interface Change {
-  readonly what:
-    'cpus' | 'memory' | 'accel' | 'firmware' | 'boot' | 'cdrom' | 'forwards' | 'disks' | 'network';
-  readonly from: string;
-  readonly to: string;
-}
-
-/** Texts for values, in the chosen language. */
-export interface ValueWords {
-  readonly memory: (mib: number) => string;
-  readonly accel: (accel: Accel) => string;
-  readonly firmware: (firmware: MachineSpec['firmware']) => string;
-  readonly boot: (first: 'cdrom' | 'disk') => string;
-  readonly none: string;
-}
-
-function fileName(path: string | null): string {
-  return path === null ? '' : path.slice(path.lastIndexOf('/') + 1);
-}
-
-function forwardList(spec: MachineSpec): string {
-  return spec.nics
-    .flatMap((nic) => [...forwardsOf(nic)])
-    .map(({ protocol, hostPort, guestPort, hostAddress }) => {
-      const ports = `${String(hostPort)} → ${String(guestPort)}`;
-      return `${ports}${protocol === 'udp' ? ' UDP' : ''}${hostAddress === '127.0.0.1' ? '' : ` (${hostAddress})`}`;
-    })
-    .join(', ');
-}
-
-/** What differs between the hardware in use and the one defined. */
-export function specChanges(from: MachineSpec, to: MachineSpec, words: ValueWords): Change[] {
-  const changes: Change[] = [];
-  const note = (what: Change['what'], before: string, after: string) => {
-    if (before !== after) changes.push({ what, from: before || words.none, to: after || words.none });
-  };
-  const list = (texts: readonly string[]) => texts.filter(Boolean).join(', ');
-  note('cpus', String(from.cpus), String(to.cpus));
-  note('memory', words.memory(from.memory), words.memory(to.memory));
-  note('accel', words.accel(from.accel), words.accel(to.accel));
-  note('firmware', words.firmware(from.firmware), words.firmware(to.firmware));
-  note(
-    'boot',
-    words.boot(from.bootFromCdrom ? 'cdrom' : 'disk'),
-    words.boot(to.bootFromCdrom ? 'cdrom' : 'disk'),
-  );
-  note(
-    'cdrom',
-    list(from.cdroms.map(({ file }) => fileName(file))),
-    list(to.cdroms.map(({ file }) => fileName(file))),
-  );
-  note('forwards', forwardList(from), forwardList(to));
-  note(
-    'disks',
-    list(from.disks.map(({ file }) => fileName(file))),
-    list(to.disks.map(({ file }) => fileName(file))),
-  );
-  note('network', list(from.nics.map(({ mac }) => mac)), list(to.nics.map(({ mac }) => mac)));
-  return changes;
+  return field
+    .replace(/^spec\./, '')
+    .replace('.network.forwards', '.forwards')
+    .replace(/^topology\.?/, (whole) => (whole.endsWith('.') ? '' : 'sockets'))
+    .replace(/^cpuModel\.name$/, 'cpuModel')
+    .replace(/^extraArgs.*$/, 'extraArgs');
 }
