@@ -93,6 +93,8 @@ pub struct Timing {
     pub mute_after: Duration,
     /// Between two steps of forcing off: quit, SIGTERM, SIGKILL.
     pub force_step: Duration,
+    /// How long a running guest has to let go of a device, a medium or memory.
+    pub unplug: Duration,
     /// Between two readings of a machine somebody looks at.
     pub sample_watched: Duration,
     /// Between two readings of any other live machine.
@@ -107,6 +109,7 @@ impl Default for Timing {
             heartbeat: Duration::from_secs(5),
             mute_after: Duration::from_secs(5),
             force_step: Duration::from_secs(2),
+            unplug: Duration::from_secs(5),
             sample_watched: Duration::from_secs(1),
             sample_idle: Duration::from_secs(15),
         }

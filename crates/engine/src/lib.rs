@@ -18,6 +18,7 @@ mod engine;
 mod fleet;
 mod gate;
 mod guest;
+mod hotplug;
 mod keyboard;
 mod ledger;
 mod logs;

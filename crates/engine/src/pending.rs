@@ -15,7 +15,7 @@ const NOT_THE_DEVICE: [&str; 3] = ["id", "owner", "name"];
 /// What stands for a device where it is named as a whole, the first there is.
 const FACES: [&str; 7] = ["file", "mac", "folder", "name", "kind", "vendorId", "id"];
 
-/// The differences, in the order of the specification's fields; empty where there is none.
+/// The differences, by the names of their fields; empty where there is none.
 pub(crate) fn changes(running: &MachineSpec, next: &MachineSpec) -> Vec<PendingChange> {
     if running == next {
         return Vec::new();
@@ -38,6 +38,7 @@ pub(crate) fn changes(running: &MachineSpec, next: &MachineSpec) -> Vec<PendingC
             _ => found.push(change(field.clone(), Some(old), Some(new))),
         }
     }
+    found.sort_by(|one, other| one.field.cmp(&other.field));
     found
 }
 

@@ -8,7 +8,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use serde::Deserialize;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio_util::task::AbortOnDropHandle;
 use voidvm_model::vm::RunView;
 use voidvm_model::{ErrorBody, ErrorCode};
@@ -42,6 +42,8 @@ pub(crate) struct Run {
     pub(crate) serial: Serial,
     pub(crate) agent: AgentLine,
     came: Came,
+    /// Grows with everything QEMU says.
+    news: watch::Sender<u64>,
     qmp: RwLock<Option<Qmp>>,
 }
 
@@ -62,6 +64,7 @@ impl Run {
             serial,
             agent: AgentLine::default(),
             came,
+            news: watch::Sender::new(0),
             qmp: RwLock::new(qmp),
         })
     }
@@ -80,6 +83,16 @@ impl Run {
             tracing::error!(pid = record.pid, %error, "what the run has now cannot be written down");
         }
         *now = Arc::new(record);
+    }
+
+    /// QEMU has said something.
+    pub(crate) fn tell(&self) {
+        self.news.send_modify(|count| *count += 1);
+    }
+
+    /// Changes with everything QEMU says.
+    pub(crate) fn news(&self) -> watch::Receiver<u64> {
+        self.news.subscribe()
     }
 
     /// The monitor, where it has been reached.

@@ -46,6 +46,12 @@ pub struct Plan {
     pub agent: bool,
     /// Events of the guest's own, after `cont`.
     pub events: Vec<PlannedEvent>,
+    /// The guest does not let go of devices.
+    pub keeps_devices: bool,
+    /// The guest holds its CD-ROM drives locked.
+    pub locked_trays: bool,
+    /// The drive, by node name, whose file system is full.
+    pub full_disk: Option<String>,
     /// Machines, by name, with a plan of their own.
     pub vms: BTreeMap<String, Plan>,
 }
@@ -81,6 +87,9 @@ impl Default for Plan {
             kvm: false,
             agent: true,
             events: Vec::new(),
+            keeps_devices: false,
+            locked_trays: false,
+            full_disk: None,
             vms: BTreeMap::new(),
         }
     }

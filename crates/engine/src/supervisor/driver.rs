@@ -10,7 +10,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use jiff::Timestamp;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::MissedTickBehavior;
 use voidvm_model::{ErrorBody, Operation, Origin, VmState, VmView};
 use voidvm_qemu::process::{Exit, ProcessHandle, RunDir};
@@ -23,6 +23,7 @@ use super::work::{InHand, Job, Pulse, Step, finished, given_up};
 use super::{MAILBOX, Machine, Message, Order};
 use crate::ledger::Outcome;
 use crate::ops::delete::{self, Deletion};
+use crate::hotplug::Problems;
 use crate::ops::{launch, power};
 use crate::pending;
 use crate::run::{Live, Run};
@@ -47,6 +48,14 @@ pub(super) struct Driver {
     pub(super) queue: VecDeque<Job>,
     pub(super) work: InHand<Step>,
     pub(super) pulse: InHand<Pulse>,
+    /// A change of the hardware on its way into the running guest.
+    pub(super) applying: InHand<Problems>,
+    /// The hardware was changed once more meanwhile.
+    pub(super) apply_again: bool,
+    /// What of the last change the running guest did not take.
+    pub(super) problems: Problems,
+    /// Who waits for the end of it.
+    pub(super) waiting: Vec<oneshot::Sender<Result<VmView, ErrorBody>>>,
     /// The state the store had at start-up, and since when.
     pub(super) was: (VmState, Timestamp),
     pub(super) publisher: Publisher,
@@ -65,6 +74,7 @@ enum Happening {
     GivenUp(usize),
     Message(Option<Message>),
     Pulse(Pulse),
+    Applied(Problems),
     Heartbeat,
 }
 
@@ -79,7 +89,7 @@ pub(crate) fn spawn(shared: Arc<Shared>, mut vm: VmRow, begin: Begin) -> Arc<Mac
         vm.state_since = Timestamp::now();
     }
     let made_by = if let Begin::Made(origin) = begin { Some(origin) } else { None };
-    let first = view(&vm, None, None);
+    let first = view(&vm, None, &Problems::default(), None);
     let publisher = Publisher::new(first, shared.bus.clone(), made_by);
     let machine = Machine { id: vm.id, mailbox: letters, view: publisher.subscribe(), run: runs };
     let mut driver = Driver {
@@ -89,6 +99,10 @@ pub(crate) fn spawn(shared: Arc<Shared>, mut vm: VmRow, begin: Begin) -> Arc<Mac
         queue: VecDeque::new(),
         work: None,
         pulse: None,
+        applying: None,
+        apply_again: false,
+        problems: Problems::default(),
+        waiting: Vec::new(),
         was,
         publisher,
         run,
@@ -106,8 +120,9 @@ pub(crate) fn spawn(shared: Arc<Shared>, mut vm: VmRow, begin: Begin) -> Arc<Mac
 }
 
 /// The view of what a driver knows.
-fn view(vm: &VmRow, run: Option<&Run>, operation: Option<Operation>) -> VmView {
-    let pending = run.map(|run| pending::changes(&run.record().spec, &vm.spec)).unwrap_or_default();
+fn view(vm: &VmRow, run: Option<&Run>, problems: &Problems, operation: Option<Operation>) -> VmView {
+    let mut pending = run.map(|run| pending::changes(&run.record().spec, &vm.spec)).unwrap_or_default();
+    problems.explain(&mut pending);
     VmView {
         id: vm.id,
         name: vm.name.clone(),
@@ -136,20 +151,22 @@ impl Driver {
         loop {
             self.advance();
             self.publish();
-            if self.removed || (self.retiring && self.queue.is_empty()) {
+            self.answer();
+            if self.removed || (self.retiring && self.queue.is_empty() && self.applying.is_none()) {
                 break;
             }
             // A job already told to stop is not told again, or this loop would spin.
             let waiting = self.queue.iter().enumerate().filter(|(_, job)| !job.told);
             let tokens = waiting.map(|(at, job)| (at, job.ticket.cancel().clone())).collect();
             let asleep = self.live.is_none() || self.pulse.is_some();
-            let Self { live, work, pulse, mailbox, .. } = &mut self;
+            let Self { live, work, pulse, mailbox, applying, .. } = &mut self;
             let (process, events) = Live::split(live);
             let happening = tokio::select! {
                 biased;
                 exit = Live::exited(process) => Happening::Exit(exit),
                 event = Live::next_event(events) => Happening::Event(event),
                 step = finished(work) => Happening::Step(step),
+                problems = finished(applying) => Happening::Applied(problems),
                 job = given_up(tokens) => Happening::GivenUp(job),
                 message = mailbox.recv() => Happening::Message(message),
                 pulse = finished(pulse) => Happening::Pulse(pulse),
@@ -164,6 +181,7 @@ impl Driver {
                 // The engine was dropped without a word.
                 Happening::Message(None) => self.retire(),
                 Happening::Pulse(pulse) => self.on_pulse(pulse),
+                Happening::Applied(problems) => self.on_applied(problems),
                 Happening::Heartbeat => self.ask_pulse(),
             }
         }
@@ -183,7 +201,7 @@ impl Driver {
             !same
         });
         if !self.removed {
-            self.publisher.publish(view(&self.vm, run.as_deref(), operation), self.because);
+            self.publisher.publish(view(&self.vm, run.as_deref(), &self.problems, operation), self.because);
         }
         self.because = Origin::System;
     }
@@ -362,7 +380,11 @@ impl Driver {
         let Some(order) = self.queue.front().map(|job| job.order) else { return };
         if result.is_ok() {
             match order {
-                Order::Start | Order::Resume => self.enter(VmState::Running),
+                Order::Start | Order::Resume => {
+                    self.enter(VmState::Running);
+                    // It may have been changed since its arguments were made.
+                    self.begin_apply();
+                }
                 Order::Pause => self.enter(VmState::Paused),
                 // The process's exit ends these, not the command's answer.
                 Order::ForceOff | Order::Stop { .. } | Order::Reset | Order::Delete { .. } => {}

@@ -11,6 +11,7 @@ use super::Order;
 use super::adopt::{Found, LastEnd};
 use super::driver::Driver;
 use super::work::Pulse;
+use crate::hotplug::Problems;
 use crate::ledger::{Failure, Outcome};
 use crate::run::{self, EXIT_FOLLOWS, GuestStatus, Live, Run, Shutdown, unresponsive};
 
@@ -36,6 +37,9 @@ impl Driver {
             return;
         };
         tracing::debug!(vm = %self.vm.id, event = event.name, "QEMU says");
+        if let Some(live) = &self.live {
+            live.run.tell();
+        }
         match event.name.as_str() {
             "STOP" if self.vm.state == VmState::Running => {
                 self.enter(VmState::Paused);
@@ -51,6 +55,8 @@ impl Driver {
                 }
             }
             "BLOCK_IO_ERROR" => self.attend(Some(block_error(&event))),
+            // A guest let go late, or of something nobody asked for.
+            "DEVICE_DELETED" => self.begin_look(),
             "GUEST_PANICKED" => self.attend(Some(panicked())),
             _ => {}
         }
@@ -125,6 +131,8 @@ impl Driver {
             Found::Live(attached, status) => {
                 self.live = Some(Live::new(attached, &self.shared));
                 self.settle(&status);
+                // The last owner may have ended in the middle of a change.
+                self.begin_look();
             }
             Found::Mute(attached, body) => {
                 self.live = Some(Live::new(attached, &self.shared));
@@ -162,6 +170,9 @@ impl Driver {
     pub(super) async fn on_exit(&mut self, exit: Exit) {
         let Some(mut live) = self.live.take() else { return };
         self.pulse = None;
+        self.applying = None;
+        self.apply_again = false;
+        self.problems = Problems::default();
         for event in live.last_words().await {
             if event.name == "SHUTDOWN" {
                 live.shutdown = serde_json::from_value(event.data).ok();

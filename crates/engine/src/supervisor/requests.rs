@@ -1,5 +1,7 @@
 //! What is asked of a machine: judged, written down, queued; and given up again.
 
+use std::sync::Arc;
+
 use voidvm_model::contract::VmUpdateRequest;
 use voidvm_model::{ErrorBody, ErrorCode, Operation, Origin, VmState, VmView};
 use voidvm_store::VmRow;
@@ -9,6 +11,7 @@ use super::policy::{self, Refusal, Verdict};
 use super::work::Job;
 use super::{Message, Order};
 use crate::ledger::{Cancel, Outcome, Subject};
+use crate::hotplug::{self, Problems};
 use crate::ops::update;
 
 impl Driver {
@@ -21,7 +24,11 @@ impl Driver {
             }
             Message::Update { request, origin, reply } => {
                 let answer = self.on_update(*request, origin).await;
-                let _ = reply.send(answer);
+                if answer.is_ok() && self.begin_apply() {
+                    self.waiting.push(reply);
+                } else {
+                    let _ = reply.send(answer);
+                }
             }
             Message::Retire => self.retire(),
         }
@@ -79,6 +86,49 @@ impl Driver {
         self.because = origin;
         self.publish();
         Ok(self.publisher.newest())
+    }
+
+    /// Begins to give a running guest what its machine was given; whether there is anything to wait for.
+    pub(super) fn begin_apply(&mut self) -> bool {
+        let Some(live) = &self.live else { return false };
+        let reachable = matches!(self.vm.state, VmState::Running | VmState::Paused) && live.run.monitor().is_some();
+        if !reachable || live.run.record().spec == self.vm.spec {
+            return false;
+        }
+        if self.applying.is_some() {
+            self.apply_again = true;
+        } else {
+            let patience = self.shared.config.timing.unplug;
+            let apply = hotplug::apply(Arc::clone(&live.run), self.vm.spec.clone(), patience);
+            self.applying = Some(Box::pin(apply));
+        }
+        true
+    }
+
+    /// Begins to look which devices there are, unless they are being changed, which begins with that.
+    pub(super) fn begin_look(&mut self) {
+        let (Some(live), None) = (&self.live, &self.applying) else { return };
+        let (look, problems) = (hotplug::look(Arc::clone(&live.run), self.vm.spec.clone()), self.problems.clone());
+        self.applying = Some(Box::pin(async move {
+            look.await;
+            problems
+        }));
+    }
+
+    pub(super) fn on_applied(&mut self, problems: Problems) {
+        self.problems = problems;
+        if std::mem::take(&mut self.apply_again) {
+            self.begin_apply();
+        }
+    }
+
+    /// Answers those who waited for a change, once it is through and shown.
+    pub(super) fn answer(&mut self) {
+        if self.applying.is_none() {
+            for reply in self.waiting.drain(..) {
+                let _ = reply.send(Ok(self.publisher.newest()));
+            }
+        }
     }
 
     pub(super) fn refused(&self, order: Order, refusal: Refusal) -> ErrorBody {

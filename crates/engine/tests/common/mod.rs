@@ -64,6 +64,7 @@ pub fn timing() -> Timing {
         heartbeat: Duration::from_millis(150),
         mute_after: Duration::from_millis(1000),
         force_step: Duration::from_millis(700),
+        unplug: Duration::from_secs(1),
         sample_watched: Duration::from_millis(100),
         sample_idle: Duration::from_millis(500),
     }

@@ -49,6 +49,12 @@ pub(crate) struct Args {
     pub(crate) agent: Option<Channel>,
     pub(crate) images: Vec<Image>,
     pub(crate) forwards: Vec<Forward>,
+    pub(crate) networks: Vec<String>,
+    pub(crate) devices: Vec<Value>,
+    /// The most CPUs there can be.
+    pub(crate) max_cpus: u64,
+    /// `-incoming`: the guest's memory comes through the monitor.
+    pub(crate) incoming: bool,
 }
 
 /// The guest agent's virtio port.
@@ -86,8 +92,9 @@ impl Args {
                         "accel" => args.accel = value.split(',').next().unwrap_or_default().to_owned(),
                         "m" => args.memory = memory(value),
                         "smp" => {
-                            args.cpus =
-                                list(value).get("cpus").and_then(|cpus| cpus.parse().ok()).unwrap_or(1);
+                            let number = |key: &str| list(value).get(key).and_then(|cpus| cpus.parse().ok());
+                            args.cpus = number("cpus").unwrap_or(1);
+                            args.max_cpus = number("maxcpus").unwrap_or(args.cpus);
                         }
                         "chardev" => {
                             let values = list(value);
@@ -117,10 +124,15 @@ impl Args {
                                 }
                                 _ => {}
                             }
+                            args.devices.push(device);
                         }
+                        "incoming" => args.incoming = true,
                         "serial" => serial_channel = value.strip_prefix("chardev:").map(str::to_owned),
                         "blockdev" => args.images.extend(image(value)),
-                        "netdev" => args.forwards.extend(forwards(value)),
+                        "netdev" => {
+                            args.forwards.extend(forwards(value));
+                            args.networks.extend(text(&any_notation(value), "id"));
+                        }
                         _ => {}
                     }
                 }
@@ -199,16 +211,20 @@ fn forwards(option: &str) -> Vec<Forward> {
     let Some(rules) = value.get("hostfwd").and_then(Value::as_array) else { return Vec::new() };
     rules
         .iter()
-        .filter_map(|rule| {
-            let rule = text(rule, "str")?;
-            let (protocol, rest) = rule.split_once(':')?;
-            let (address, _) = rest.split_once('-')?;
-            Some(Forward {
-                protocol: protocol.to_owned(),
-                address: address.to_owned(),
-                rule: rule.clone(),
-                option: option.to_owned(),
-            })
-        })
+        .filter_map(|rule| Forward::read(&text(rule, "str")?, option))
         .collect()
+}
+
+impl Forward {
+    /// Reads `tcp:127.0.0.1:2222-:22`.
+    pub(crate) fn read(rule: &str, option: &str) -> Option<Self> {
+        let (protocol, rest) = rule.split_once(':')?;
+        let (address, _) = rest.split_once('-')?;
+        Some(Self {
+            protocol: protocol.to_owned(),
+            address: address.to_owned(),
+            rule: rule.to_owned(),
+            option: option.to_owned(),
+        })
+    }
 }

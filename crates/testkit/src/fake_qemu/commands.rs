@@ -18,7 +18,7 @@ pub(crate) struct Refusal {
 }
 
 impl Refusal {
-    fn generic(desc: impl Into<String>) -> Self {
+    pub(crate) fn generic(desc: impl Into<String>) -> Self {
         Self { class: "GenericError", desc: desc.into() }
     }
 }
@@ -45,15 +45,21 @@ pub(crate) fn run(
                 RunState::Prelaunch => (false, "prelaunch"),
                 RunState::Running => (true, "running"),
                 RunState::Paused => (false, "paused"),
+                RunState::IoError => (false, "io-error"),
+                RunState::PostMigrate => (false, "postmigrate"),
+                RunState::InMigrate => (false, "inmigrate"),
             };
             json!({"running": running, "singlestep": false, "status": status})
         }
         "query-uuid" => json!({"UUID": args.uuid}),
         "query-name" => json!({"name": args.name}),
         "query-version" => version(&machine.plan()),
-        "query-jobs" | "query-block-jobs" | "qom-list" => json!([]),
+        "query-jobs" | "query-block-jobs" => json!([]),
+        "qom-list" => machine.devices.list(),
+        "query-named-block-nodes" => machine.devices.nodes(),
+        "query-pci" => machine.devices.pci(),
         "query-kvm" => json!({"enabled": args.accel == "kvm", "present": true}),
-        "query-cpus-fast" => (0..args.cpus)
+        "query-cpus-fast" => (0..args.cpus + machine.devices.plugged_in().1)
             .map(|index| {
                 json!({
                     "cpu-index": index, "thread-id": std::process::id(), "target": "x86_64", "props": {},
@@ -61,7 +67,11 @@ pub(crate) fn run(
                 })
             })
             .collect(),
-        "query-block" => block(machine),
+        "query-hotpluggable-cpus" => hotpluggable_cpus(machine),
+        "query-memory-size-summary" => {
+            json!({"base-memory": args.memory, "plugged-memory": machine.devices.plugged_in().0})
+        }
+        "query-block" => machine.devices.block(machine.plan().full_disk.as_deref()),
         "query-blockstats" => blockstats(machine),
         "query-balloon" => json!({"actual": machine.balloon()}),
         "balloon" => {
@@ -69,6 +79,12 @@ pub(crate) fn run(
             json!({})
         }
         "qom-get" => qom_get(machine, text("property"))?,
+        "migrate-set-parameters" | "migrate-set-capabilities" | "migrate_cancel" => json!({}),
+        "migrate" => migrate(machine, text("uri"))?,
+        "migrate-incoming" => migrate_incoming(machine, text("uri"))?,
+        "query-migrate" => json!({
+            "status": "completed", "ram": {"transferred": args.memory, "remaining": 0, "total": args.memory},
+        }),
         "query-vnc" => json!({"enabled": false}),
         "query-commands" => COMMANDS.iter().map(|name| json!({"name": name})).collect(),
         "input-send-event" if machine.run_state() != RunState::Running => {
@@ -78,19 +94,26 @@ pub(crate) fn run(
         | "input-send-event"
         | "set_password"
         | "expire_password"
-        | "eject"
-        | "blockdev-change-medium"
-        | "blockdev-open-tray"
-        | "blockdev-close-tray"
         | "block_resize"
         | "set_link"
-        | "device_add"
-        | "blockdev-add"
-        | "blockdev-del"
-        | "netdev_add"
-        | "netdev_del"
         | "quit" => json!({}),
+        "blockdev-open-tray" => machine.devices.open_tray(text("id"), machine.plan().locked_trays)?,
+        "blockdev-close-tray" => machine.devices.close_tray(text("id")),
+        "blockdev-remove-medium" => machine.devices.change_medium(text("id"), None)?,
+        "blockdev-insert-medium" => machine.devices.change_medium(text("id"), Some(text("node-name")))?,
+        "device_add" => machine.devices.plug(arguments)?,
+        "blockdev-add" => machine.devices.add_drive(arguments)?,
+        "blockdev-del" => machine.devices.remove_drive(text("node-name"))?,
+        "netdev_add" => machine.devices.add_network(arguments)?,
+        "netdev_del" => machine.devices.remove_network(text("id"))?,
+        "object-add" => machine.devices.add_object(arguments),
+        "object-del" => machine.devices.remove_object(text("id")),
         "device_del" => {
+            machine.devices.has(text("id"))?;
+            if machine.plan().keeps_devices {
+                return Ok(json!({}));
+            }
+            machine.devices.unplug(text("id"));
             machine.emit("DEVICE_DELETED", &json!({"device": text("id"), "path": ""}));
             json!({})
         }
@@ -132,12 +155,44 @@ pub(crate) fn run(
             })?;
             json!({})
         }
-        "human-monitor-command" => json!(""),
+        "human-monitor-command" => machine.devices.say(text("command-line")),
         _ => {
             let desc = format!("The command {execute} has not been found");
             return Err(Refusal { class: "CommandNotFound", desc });
         }
     })
+}
+
+/// What stands for the guest's memory in a stream.
+const STREAM: &[u8] = b"the fake's memory";
+
+fn descriptor(machine: &Machine, uri: &str) -> Result<std::fs::File, Refusal> {
+    let name = uri.strip_prefix("fd:").unwrap_or_default();
+    let descriptor = machine.take_descriptor(name);
+    descriptor.map(std::fs::File::from).ok_or_else(|| Refusal::generic(format!("File descriptor named '{name}' has not been found")))
+}
+
+/// Writes the guest's memory to a descriptor, and holds it.
+fn migrate(machine: &Machine, uri: &str) -> Result<Value, Refusal> {
+    use std::io::Write as _;
+    let mut stream = descriptor(machine, uri)?;
+    stream.write_all(STREAM).map_err(|error| Refusal::generic(error.to_string()))?;
+    machine.enter(RunState::PostMigrate);
+    machine.emit("MIGRATION", &json!({"status": "completed"}));
+    Ok(json!({}))
+}
+
+/// Reads it from one; the guest is held until `cont`.
+fn migrate_incoming(machine: &Machine, uri: &str) -> Result<Value, Refusal> {
+    use std::io::Read as _;
+    let mut stream = Vec::new();
+    descriptor(machine, uri)?.read_to_end(&mut stream).map_err(|error| Refusal::generic(error.to_string()))?;
+    if stream != STREAM {
+        return Err(Refusal::generic("load of migration failed: Invalid argument"));
+    }
+    machine.enter(RunState::Paused);
+    machine.emit("MIGRATION", &json!({"status": "completed"}));
+    Ok(json!({}))
 }
 
 /// Hands the screen to the descriptor's other end.
@@ -174,41 +229,32 @@ fn qom_get(machine: &Machine, property: &str) -> Result<Value, Refusal> {
     })
 }
 
-fn block(machine: &Machine) -> Value {
-    machine
-        .args
-        .images
-        .iter()
-        .map(|image| {
-            json!({
-                "device": "", "locked": false, "removable": image.read_only, "type": "unknown",
-                "qdev": format!("/machine/peripheral/{}/virtio-backend", image.node),
-                "io-status": "ok",
-                "inserted": {
-                    "node-name": image.node, "file": image.file, "drv": image.driver, "ro": image.read_only,
-                    "image": {
-                        "filename": image.file, "format": image.driver, "virtual-size": 1_u64 << 30,
-                        "actual-size": std::fs::metadata(&image.file).map_or(0, |data| data.len()),
-                    },
-                    "backing_file_depth": 0, "bps": 0, "bps_rd": 0, "bps_wr": 0, "iops": 0, "iops_rd": 0,
-                    "iops_wr": 0, "encrypted": false, "detect_zeroes": "off", "write_threshold": 0,
-                    "cache": {"no-flush": false, "direct": false, "writeback": true},
-                },
-            })
+/// The places for CPUs, the last first, as QEMU lists them.
+fn hotpluggable_cpus(machine: &Machine) -> Value {
+    let there = machine.args.cpus + machine.devices.plugged_in().1;
+    (0..machine.args.max_cpus)
+        .rev()
+        .map(|core| {
+            let props = json!({"socket-id": 0, "core-id": core, "thread-id": 0});
+            let mut place = json!({"type": "max-x86_64-cpu", "vcpus-count": 1, "props": props});
+            if core < there {
+                place["qom-path"] = format!("/machine/unattached/device[{core}]").into();
+            }
+            place
         })
         .collect()
 }
 
 fn blockstats(machine: &Machine) -> Value {
     machine
-        .args
-        .images
-        .iter()
-        .map(|image| {
+        .devices
+        .drives()
+        .into_iter()
+        .map(|(node, device)| {
             let bytes = machine.more_disk_bytes();
             json!({
-                "device": "", "node-name": image.node,
-                "qdev": format!("/machine/peripheral/{}/virtio-backend", image.node),
+                "device": "", "node-name": node,
+                "qdev": format!("/machine/peripheral/{device}/virtio-backend"),
                 "stats": {
                     "rd_bytes": bytes, "wr_bytes": bytes / 2, "rd_operations": bytes / 4096,
                     "wr_operations": bytes / 8192, "flush_operations": 0, "wr_highest_offset": bytes,
@@ -249,5 +295,10 @@ const COMMANDS: &[&str] = &[
     "screendump",
     "device_add",
     "device_del",
+    "blockdev-add",
+    "blockdev-del",
+    "netdev_add",
+    "netdev_del",
+    "query-pci",
     "human-monitor-command",
 ];

@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 use voidvm_testkit::Plan;
 
 use crate::args::Args;
+use crate::devices::Devices;
 
 /// What the monitor calls the state.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -19,12 +20,19 @@ pub(crate) enum RunState {
     Prelaunch,
     Running,
     Paused,
+    /// Held because a drive's file system is full.
+    IoError,
+    /// Held because its memory has been written out.
+    PostMigrate,
+    /// Waits for its memory.
+    InMigrate,
 }
 
 /// The whole of it; shared by the threads.
 #[derive(Debug)]
 pub(crate) struct Machine {
     pub(crate) args: Args,
+    pub(crate) devices: Devices,
     plan_file: PathBuf,
     commands_file: PathBuf,
     state: Mutex<State>,
@@ -45,16 +53,16 @@ struct State {
 }
 
 impl Machine {
-    pub(crate) fn new(args: Args, plan_file: PathBuf, commands_file: PathBuf) -> Self {
+    pub(crate) fn new(args: Args, devices: Devices, plan_file: PathBuf, commands_file: PathBuf) -> Self {
         let state = State {
-            run: RunState::Prelaunch,
+            run: if args.incoming { RunState::InMigrate } else { RunState::Prelaunch },
             powerdown_pending: false,
             was_started: false,
             balloon: args.memory,
             listener: None,
             descriptors: Vec::new(),
         };
-        Self { args, plan_file, commands_file, state: Mutex::new(state), disk_bytes: AtomicU64::new(0) }
+        Self { args, devices, plan_file, commands_file, state: Mutex::new(state), disk_bytes: AtomicU64::new(0) }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -145,6 +153,25 @@ impl Machine {
         if powerdown {
             self.powerdown();
         }
+        self.write_to_a_full_disk();
+    }
+
+    /// The guest writes; where the plan says that the disk is full, it is held.
+    fn write_to_a_full_disk(&self) {
+        let Some(node) = self.plan().full_disk else { return };
+        self.state().run = RunState::IoError;
+        self.emit(
+            "BLOCK_IO_ERROR",
+            &json!({
+                "device": "", "node-name": node, "operation": "write", "action": "stop", "nospace": true,
+                "reason": "No space left on device",
+            }),
+        );
+        self.emit("STOP", &Value::Null);
+    }
+
+    pub(crate) fn enter(&self, run: RunState) {
+        self.state().run = run;
     }
 
     pub(crate) fn stop(&self) {
@@ -225,6 +252,9 @@ impl Machine {
             let machine = Arc::clone(self);
             std::thread::spawn(move || {
                 std::thread::sleep(Duration::from_millis(planned.after_ms));
+                if planned.event == "DEVICE_DELETED" {
+                    machine.devices.unplug(planned.data["device"].as_str().unwrap_or_default());
+                }
                 machine.emit(&planned.event, &planned.data);
             });
         }

@@ -18,6 +18,7 @@
 mod agent;
 mod args;
 mod commands;
+mod devices;
 mod info;
 mod machine;
 mod qmp;
@@ -32,6 +33,7 @@ use voidvm_testkit::Plan;
 use voidvm_testkit::fake::{COMMANDS_FILE, PLAN_FILE};
 
 use crate::args::Args;
+use crate::devices::Devices;
 use crate::machine::Machine;
 
 fn main() {
@@ -49,9 +51,9 @@ fn main() {
     if args.accel == "kvm" && !plan.kvm {
         die("failed to initialize kvm: No such file or directory");
     }
-    let held = hold_images(&args);
-    let bound = bind_forwards(&args);
-    let machine = Arc::new(Machine::new(args, plan_file, home.join(COMMANDS_FILE)));
+    let devices = Devices::default();
+    devices.launch(&args).unwrap_or_else(|reason| die(&reason));
+    let machine = Arc::new(Machine::new(args, devices, plan_file, home.join(COMMANDS_FILE)));
     machine.end_on_sigterm();
     let monitor = machine.args.monitor.as_deref().map(listen);
     if let Some(channel) = &machine.args.serial {
@@ -70,7 +72,6 @@ fn main() {
             std::thread::park();
         },
     }
-    drop((held, bound));
 }
 
 /// Does what the plan says for a moment before there is a monitor.
@@ -89,56 +90,6 @@ fn misbehave(plan: &Plan, moment: &str) {
 fn die(reason: &str) -> ! {
     eprintln!("qemu-system-x86_64: {reason}");
     std::process::exit(1)
-}
-
-/// Opens the images as QEMU does: it fails where one is missing or another process writes to it.
-fn hold_images(args: &Args) -> Vec<std::fs::File> {
-    args.images
-        .iter()
-        .map(|image| {
-            let file = std::fs::OpenOptions::new()
-                .read(true)
-                .write(!image.read_only)
-                .open(&image.file)
-                .unwrap_or_else(|error| {
-                    let reason = error.to_string();
-                    let reason = reason.split(" (os").next().unwrap_or_default();
-                    die(&format!(
-                        "-blockdev {}: Could not open '{}': {reason}",
-                        image.option,
-                        image.file.display()
-                    ))
-                });
-            let lock = if image.read_only { file.try_lock_shared() } else { file.try_lock() };
-            if lock.is_err() {
-                die(&format!(
-                    "-blockdev {}: Failed to get \"write\" lock\nIs another process using the image [{}]?",
-                    image.option,
-                    image.file.display()
-                ));
-            }
-            file
-        })
-        .collect()
-}
-
-/// Binds the host's side of the forwards; nothing comes through them.
-fn bind_forwards(args: &Args) -> (Vec<std::net::TcpListener>, Vec<std::net::UdpSocket>) {
-    let (mut tcp, mut udp) = (Vec::new(), Vec::new());
-    for forward in &args.forwards {
-        let bound = if forward.protocol == "udp" {
-            std::net::UdpSocket::bind(&forward.address).map(|socket| udp.push(socket))
-        } else {
-            std::net::TcpListener::bind(&forward.address).map(|socket| tcp.push(socket))
-        };
-        if bound.is_err() {
-            die(&format!(
-                "-netdev {}: Could not set up host forwarding rule '{}'",
-                forward.option, forward.rule
-            ));
-        }
-    }
-    (tcp, udp)
 }
 
 fn listen(path: &Path) -> UnixListener {
