@@ -14,6 +14,7 @@ CREATE TABLE images (
     modified_ns  INTEGER NOT NULL,             -- its time then: another one says the file was changed
     virtual_size INTEGER NOT NULL,
     sha256       TEXT,
+    verified     TEXT NOT NULL DEFAULT 'none', -- how a download was checked
     os           TEXT,                         -- GuestOs as JSON
     cloud_init   INTEGER NOT NULL DEFAULT 0,
     source       TEXT,
@@ -45,13 +46,14 @@ CREATE TABLE operations_new (
     progress_done  INTEGER,
     progress_total INTEGER,
     cancellable    INTEGER NOT NULL DEFAULT 0,
+    result         TEXT,                       -- OperationResult as JSON
     error          TEXT,                       -- ErrorBody as JSON
     stderr         TEXT
 ) STRICT;
 
 INSERT INTO operations_new
 SELECT id, kind, vm_id, NULL, NULL, vm_name, status, origin, requested_at, started_at, finished_at, duration_ms,
-       progress_done, progress_total, cancellable, error, stderr
+       progress_done, progress_total, cancellable, NULL, error, stderr
 FROM operations;
 DROP TABLE operations;
 ALTER TABLE operations_new RENAME TO operations;

@@ -1,9 +1,12 @@
 //! What the engine is told from outside: where things are, what the user prefers, and how patient to be.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use voidvm_model::{MiB, Settings, VmId};
+
+use crate::secrets::{SecretFiles, Secrets};
 
 /// Where things are, and what does not change while the engine is open.
 #[derive(Clone, Debug)]
@@ -16,6 +19,12 @@ pub struct EngineConfig {
     pub state_dir: PathBuf,
     /// The disk of the small Linux guest, where it is prepared.
     pub demo_disk: Option<PathBuf>,
+    /// Where keys of encrypted disks are kept.
+    pub secrets: Arc<dyn Secrets>,
+    /// The user's own `catalogue.toml` and `keyrings/`; none of his own without.
+    pub config_dir: Option<PathBuf>,
+    /// Where osinfo-db's data is; where distributions put it without.
+    pub osinfo_dirs: Option<Vec<PathBuf>>,
     /// What the user prefers; can be changed later.
     pub preferences: Preferences,
     /// How patient to be.
@@ -23,14 +32,17 @@ pub struct EngineConfig {
 }
 
 impl EngineConfig {
-    /// The usual timing, the default preferences, no demo guest.
+    /// The usual timing, the default preferences, no demo guest, keys in files (`secrets/` of the data directory).
     #[must_use]
     pub fn new(data_dir: PathBuf, runtime_dir: PathBuf, state_dir: PathBuf) -> Self {
         Self {
+            secrets: Arc::new(SecretFiles::new(data_dir.join("secrets"))),
             data_dir,
             runtime_dir,
             state_dir,
             demo_disk: None,
+            config_dir: None,
+            osinfo_dirs: None,
             preferences: Preferences::from(&Settings::default()),
             timing: Timing::default(),
         }
@@ -40,6 +52,10 @@ impl EngineConfig {
     #[must_use]
     pub fn machine_dir(&self, id: VmId) -> PathBuf {
         self.data_dir.join("vms").join(id.to_string())
+    }
+
+    pub(crate) fn catalogue_file(&self) -> Option<PathBuf> {
+        self.config_dir.as_ref().map(|dir| dir.join("catalogue.toml"))
     }
 
     pub(crate) fn serial_log(&self, id: VmId) -> PathBuf {
@@ -99,6 +115,10 @@ pub struct Timing {
     pub sample_watched: Duration,
     /// Between two readings of any other live machine.
     pub sample_idle: Duration,
+    /// Before the second attempt of a download; twice as long before the next.
+    pub download_pause: Duration,
+    /// How long a server may say nothing.
+    pub download_stall: Duration,
 }
 
 impl Default for Timing {
@@ -112,6 +132,8 @@ impl Default for Timing {
             unplug: Duration::from_secs(5),
             sample_watched: Duration::from_secs(1),
             sample_idle: Duration::from_secs(15),
+            download_pause: Duration::from_secs(2),
+            download_stall: Duration::from_secs(30),
         }
     }
 }

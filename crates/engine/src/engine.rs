@@ -1,5 +1,7 @@
 //! The engine as the host uses it: open, ask, watch, close.
 
+mod copies;
+
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::sync::Arc;
@@ -7,12 +9,12 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use voidvm_model::contract::{
-    LogKind, OperationListRequest, Picture, VmCommand, VmCreateRequest, VmDeleteRequest, VmLogs,
-    VmLogsRequest, VmStopRequest, VmUpdateRequest,
+    LogKind, OperationListRequest, Picture, VmCommand, VmCreateRequest, VmLogs, VmLogsRequest, VmStopRequest,
+    VmUpdateRequest,
 };
 use voidvm_model::input::InputEvent;
 use voidvm_model::spec::{MachineFile, validate_path};
-use voidvm_model::system::{AccelReport, HostStats, ImageInfo};
+use voidvm_model::system::{AccelReport, HostStats, HostUsbDevice, ImageInfo};
 use voidvm_model::vm::{ActiveAccel, GuestInfo, VmSample};
 use voidvm_model::{ErrorBody, Operation, OperationId, Origin, VmId, VmView};
 use voidvm_qemu::process::RunDir;
@@ -24,9 +26,10 @@ use crate::ops::{create, files, launch, recover};
 use crate::serial::SerialAttach;
 use crate::shared::Shared;
 use crate::stats::{self, CpuClock};
-use crate::supervisor::{Disks, Machine, Order};
+use crate::storage::{self, Storage};
+use crate::supervisor::{Machine, Order};
 use crate::thumbnail::Thumbnails;
-use crate::{guest, keyboard, logs, platform, screen};
+use crate::{guest, images, keyboard, logs, platform, screen, usb};
 
 /// The engine; clones are the same engine. Machines outlive it. Its tasks end with [`Engine::shutdown`] or with the runtime, not
 /// with the last clone.
@@ -54,8 +57,11 @@ impl Engine {
             make_dir(&dir)?;
         }
         let shared = Shared::new(config, store);
+        images::tidy(&shared)?;
         recover::recover(&shared).await?;
+        images::keep_up(&shared);
         tokio::spawn(logs::keep_bounded(Arc::downgrade(&shared)));
+        tokio::spawn(storage::watch(Arc::downgrade(&shared)));
         let inner = Inner { shared, clock: CpuClock::default(), thumbnails: Thumbnails::default() };
         let engine = Self(Arc::new(inner));
         engine.warm_up();
@@ -105,6 +111,16 @@ impl Engine {
         &self.0.shared.bus
     }
 
+    /// Pools and volumes.
+    #[must_use]
+    pub fn storage(&self) -> Storage {
+        Storage::new(Arc::clone(&self.0.shared))
+    }
+
+    pub(crate) fn shared(&self) -> &Arc<Shared> {
+        &self.0.shared
+    }
+
     fn machine(&self, id: VmId) -> Result<Arc<Machine>, ErrorBody> {
         self.0.shared.fleet.get(id)
     }
@@ -149,15 +165,6 @@ impl Engine {
     /// What does not hold, with its field.
     pub async fn update(&self, request: VmUpdateRequest, origin: Origin) -> Result<VmView, ErrorBody> {
         self.machine(request.id)?.update(request, origin).await
-    }
-
-    /// Deletes a machine that has no process.
-    ///
-    /// # Errors
-    /// When its state or another operation forbids it.
-    pub async fn delete(&self, request: VmDeleteRequest, origin: Origin) -> Result<Operation, ErrorBody> {
-        let disks = if request.keep_disks { Disks::Keep } else { Disks::Remove };
-        self.act(request.id, Order::Delete { disks }, origin).await
     }
 
     /// The files a machine uses, with what they take on the disk.
@@ -262,6 +269,15 @@ impl Engine {
             LogKind::Serial => config.serial_log(request.id),
         };
         blocking(move || logs::tail(&path, request.tail)).await
+    }
+
+    /// The USB devices plugged into the host, and whether a machine is lent them.
+    ///
+    /// # Errors
+    /// When the work ends early.
+    pub async fn usb_devices(&self) -> Result<Vec<HostUsbDevice>, ErrorBody> {
+        let shared = Arc::clone(&self.0.shared);
+        blocking(move || Ok(usb::list(&shared.fleet))).await
     }
 
     /// The screen as it is now.
@@ -387,7 +403,7 @@ impl Engine {
 }
 
 /// Makes a directory for this user alone.
-fn make_dir(dir: &Path) -> Result<(), ErrorBody> {
+pub(crate) fn make_dir(dir: &Path) -> Result<(), ErrorBody> {
     use std::os::unix::fs::DirBuilderExt;
     std::fs::DirBuilder::new()
         .recursive(true)
@@ -397,7 +413,7 @@ fn make_dir(dir: &Path) -> Result<(), ErrorBody> {
 }
 
 /// Work on files, away from the threads that answer.
-async fn blocking<T: Send + 'static>(
+pub(crate) async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, ErrorBody> + Send + 'static,
 ) -> Result<T, ErrorBody> {
     tokio::task::spawn_blocking(work).await.unwrap_or_else(|error| {

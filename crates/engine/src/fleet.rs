@@ -2,11 +2,11 @@
 //!
 //! Invariants: a list is read from watch values and never from the store; a name or file is promised to at most one creation.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
-use voidvm_model::spec::PortForward;
+use voidvm_model::spec::{Disk, PortForward};
 use voidvm_model::{ErrorBody, ErrorCode, MachineSpec, VmId, VmView};
 
 use crate::supervisor::Machine;
@@ -110,6 +110,11 @@ impl Fleet {
         Ok(Reservation { promised: Arc::clone(&self.promised), id })
     }
 
+    /// The machines that are being made.
+    pub(crate) fn promised_ids(&self) -> BTreeSet<VmId> {
+        self.promised().keys().copied().collect()
+    }
+
     /// The name of the machine, other than `except`, that has this file as a disk or in a drive it could not share.
     pub(crate) fn user_of(&self, file: &Path, except: Option<VmId>) -> Option<String> {
         let views = self.views();
@@ -119,13 +124,23 @@ impl Fleet {
         Some(user.name.clone())
     }
 
+    /// The name of the machine, other than `except`, that cannot share a disk's file: one of the two would write to it.
+    pub(crate) fn rival_of(&self, disk: &Disk, except: VmId) -> Option<String> {
+        let views = self.views();
+        let rival = views.iter().find(|view| {
+            let shares =
+                |other: &Disk| (other.read_only && disk.read_only) || !same_file(&other.file, &disk.file);
+            view.id != except && !view.spec.disks.iter().all(shares)
+        })?;
+        Some(rival.name.clone())
+    }
+
     /// The live machine, other than `except`, that holds one of these host ports; with the port.
     pub(crate) fn holder_of_ports(&self, spec: &MachineSpec, except: VmId) -> Option<(String, PortForward)> {
         for machine in self.all() {
             let Some(run) = machine.run().filter(|_| machine.id != except) else { continue };
             let held = run.record();
-            let clash =
-                spec.forwards().find(|wanted| held.spec.forwards().any(|one| one.conflicts(wanted)));
+            let clash = spec.forwards().find(|wanted| held.spec.forwards().any(|one| one.conflicts(wanted)));
             if let Some(clash) = clash {
                 return Some((machine.view().name.clone(), *clash));
             }

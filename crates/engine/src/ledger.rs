@@ -18,8 +18,8 @@ use tokio_util::sync::CancellationToken;
 use voidvm_model::contract::OperationListRequest;
 use voidvm_model::operation::Progress;
 use voidvm_model::{
-    ErrorBody, ErrorCode, Event, ImageId, Operation, OperationId, OperationKind, OperationStatus, Origin,
-    PoolId, VmId, VmState,
+    ErrorBody, ErrorCode, Event, ImageId, Operation, OperationId, OperationKind, OperationResult,
+    OperationStatus, Origin, PoolId, VmId, VmState,
 };
 use voidvm_store::Store;
 
@@ -128,6 +128,7 @@ impl Ledger {
             duration_ms: None,
             progress: None,
             cancellable: cancel == Cancel::Heeded,
+            result: None,
             error: None,
             stderr: None,
         };
@@ -363,6 +364,11 @@ impl Ticket {
             self.announced = Instant::now();
             self.inner.announce(operation);
         }
+    }
+
+    /// What came of it; to be said before its end.
+    pub(crate) fn result(&self, result: OperationResult) {
+        self.change(|operation| operation.result = Some(result));
     }
 
     /// It has ended.

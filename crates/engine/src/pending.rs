@@ -66,10 +66,11 @@ fn compare_devices(
     after: &[(&str, &Map<String, Value>)],
     found: &mut Vec<PendingChange>,
 ) {
-    let in_both = |these: &[(&str, &Map<String, Value>)], those: &[(&str, &Map<String, Value>)]| -> Vec<String> {
-        let is_there = |id: &str| those.iter().any(|(other, _)| *other == id);
-        these.iter().filter(|(id, _)| is_there(id)).map(|(id, _)| (*id).to_owned()).collect()
-    };
+    let in_both =
+        |these: &[(&str, &Map<String, Value>)], those: &[(&str, &Map<String, Value>)]| -> Vec<String> {
+            let is_there = |id: &str| those.iter().any(|(other, _)| *other == id);
+            these.iter().filter(|(id, _)| is_there(id)).map(|(id, _)| (*id).to_owned()).collect()
+        };
     for (id, old) in before {
         let path = format!("{field}.{id}");
         match after.iter().find(|(other, _)| other == id) {
@@ -94,7 +95,12 @@ fn compare_devices(
     }
 }
 
-fn compare_fields(path: &str, before: &Map<String, Value>, after: &Map<String, Value>, found: &mut Vec<PendingChange>) {
+fn compare_fields(
+    path: &str,
+    before: &Map<String, Value>,
+    after: &Map<String, Value>,
+    found: &mut Vec<PendingChange>,
+) {
     let names = before.keys().chain(after.keys().filter(|name| !before.contains_key(*name)));
     for name in names {
         let (old, new) = (before.get(name), after.get(name));
@@ -192,13 +198,21 @@ mod tests {
                 spec.nics[0].network = NetworkBackend::user(forwards);
                 spec.nics[0].link = false;
             }),
-            ["nics.nic0.link: true > false", "nics.nic0.network.forwards: 8080:80/tcp > 8080:80/tcp, 2222:22/tcp"]
+            [
+                "nics.nic0.link: true > false",
+                "nics.nic0.network.forwards: 8080:80/tcp > 8080:80/tcp, 2222:22/tcp"
+            ]
         );
         assert_eq!(
             texts(|spec| spec.nics[0].network = NetworkBackend::None),
-            ["nics.nic0.network.forwards: 8080:80/tcp > -", "nics.nic0.network.kind: user > none", "nics.nic0.network.stack: slirp > -"]
+            [
+                "nics.nic0.network.forwards: 8080:80/tcp > -",
+                "nics.nic0.network.kind: user > none",
+                "nics.nic0.network.stack: slirp > -"
+            ]
         );
-        let stick = UsbDevice { id: "usb0".parse().unwrap(), vendor_id: 1, product_id: 2, name: "Stick".into() };
+        let stick =
+            UsbDevice { id: "usb0".parse().unwrap(), vendor_id: 1, product_id: 2, name: "Stick".into() };
         assert_eq!(texts(|spec| spec.usb.push(stick)), ["usb.usb0: - > Stick"]);
     }
 

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use tokio::sync::Mutex;
+use voidvm_model::spec::Firmware;
 use voidvm_model::system::AccelReport;
 use voidvm_model::{ErrorBody, ErrorCode};
 use voidvm_qemu::firmware::{self, Ovmf};
@@ -111,13 +112,17 @@ pub(crate) fn qemu_img(configured: Option<PathBuf>) -> Result<QemuImg, ErrorBody
     })
 }
 
-/// UEFI firmware.
+/// UEFI firmware, of the kind that is wanted.
 ///
 /// # Errors
 /// [`ErrorCode::FirmwareMissing`].
-pub(crate) fn firmware() -> Result<Ovmf, ErrorBody> {
-    firmware::find().ok_or_else(|| {
-        ErrorBody::new(ErrorCode::FirmwareMissing, "UEFI firmware (OVMF) is not installed.")
+pub(crate) fn firmware(wanted: Firmware) -> Result<Ovmf, ErrorBody> {
+    firmware::find(wanted).ok_or_else(|| {
+        let what = match wanted {
+            Firmware::UefiSecure => "UEFI firmware (OVMF) with Secure Boot and its keys is not installed.",
+            Firmware::Uefi | Firmware::Bios => "UEFI firmware (OVMF) is not installed.",
+        };
+        ErrorBody::new(ErrorCode::FirmwareMissing, what)
             .with_field("firmware")
             .with_hint("Install the package ovmf, or choose BIOS.")
     })

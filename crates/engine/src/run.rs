@@ -12,6 +12,7 @@ use tokio::sync::{mpsc, watch};
 use tokio_util::task::AbortOnDropHandle;
 use voidvm_model::vm::RunView;
 use voidvm_model::{ErrorBody, ErrorCode};
+use voidvm_qemu::companion::{CompanionRecord, Companions};
 use voidvm_qemu::process::{Exit, ProcessHandle, RunDir, RunRecord, Signal};
 use voidvm_qemu::qmp::{Qmp, QmpError, QmpEvent};
 
@@ -174,6 +175,8 @@ pub(crate) async fn status(qmp: &Qmp, within: Duration) -> Result<GuestStatus, Q
 pub(crate) struct Attached {
     pub(crate) run: Arc<Run>,
     pub(crate) events: Option<mpsc::Receiver<QmpEvent>>,
+    /// The programs beside QEMU.
+    pub(crate) companions: Companions,
 }
 
 /// Why QEMU said it would end.
@@ -187,6 +190,7 @@ pub(crate) struct Shutdown {
 pub(crate) struct Live {
     pub(crate) run: Arc<Run>,
     events: Option<mpsc::Receiver<QmpEvent>>,
+    companions: Companions,
     /// What QEMU said before it ended.
     pub(crate) shutdown: Option<Shutdown>,
     /// Whether its end is our doing.
@@ -196,9 +200,9 @@ pub(crate) struct Live {
 
 impl Live {
     pub(crate) fn new(attached: Attached, shared: &Shared) -> Self {
-        let Attached { run, events } = attached;
+        let Attached { run, events, companions } = attached;
         let meter = tokio::spawn(meter::read_on(Arc::clone(&run), shared.config.timing));
-        Self { run, events, shutdown: None, ending: false, _meter: AbortOnDropHandle::new(meter) }
+        Self { run, events, companions, shutdown: None, ending: false, _meter: AbortOnDropHandle::new(meter) }
     }
 
     /// Follows a new connection.
@@ -212,13 +216,13 @@ impl Live {
         self.events = None;
     }
 
-    /// The process and the event stream, to be waited for side by side.
+    /// The process, the event stream and the programs beside it, to be waited for side by side.
     pub(crate) fn split(
         live: &mut Option<Self>,
-    ) -> (Option<ProcessHandle>, Option<&mut mpsc::Receiver<QmpEvent>>) {
+    ) -> (Option<ProcessHandle>, Option<&mut mpsc::Receiver<QmpEvent>>, Option<&mut Companions>) {
         match live {
-            Some(live) => (Some(live.run.process.clone()), live.events.as_mut()),
-            None => (None, None),
+            Some(live) => (Some(live.run.process.clone()), live.events.as_mut(), Some(&mut live.companions)),
+            None => (None, None, None),
         }
     }
 
@@ -228,6 +232,20 @@ impl Live {
             Some(process) => process.wait_exit().await.unwrap_or(Exit::Unknown),
             None => pending().await,
         }
+    }
+
+    /// The end of a program beside QEMU; forever without one. QEMU's own end, which takes them along, comes first.
+    pub(crate) async fn companion_ended(companions: Option<&mut Companions>) -> CompanionRecord {
+        match companions {
+            Some(companions) => companions.next_end(EXIT_FOLLOWS).await,
+            None => pending().await,
+        }
+    }
+
+    /// Waits until the programs beside a QEMU that has ended are gone too.
+    pub(crate) async fn see_companions_off(&mut self) {
+        let companions = std::mem::replace(&mut self.companions, Companions::none(self.run.dir.clone()));
+        companions.end(EXIT_FOLLOWS).await;
     }
 
     /// The next event; `None` when the connection is over.

@@ -10,8 +10,10 @@ use crate::bus::EventBus;
 use crate::config::{EngineConfig, Preferences};
 use crate::fleet::Fleet;
 use crate::gate::Gate;
+use crate::images::Images;
 use crate::ledger::Ledger;
 use crate::platform::Platform;
+use crate::storage::Holds;
 
 #[derive(Debug)]
 pub(crate) struct Shared {
@@ -20,10 +22,14 @@ pub(crate) struct Shared {
     pub(crate) bus: EventBus,
     pub(crate) ledger: Ledger,
     pub(crate) fleet: Fleet,
+    /// Files that are being worked on.
+    pub(crate) holds: Holds,
     pub(crate) platform: Platform,
     pub(crate) starts: Gate,
     pub(crate) stops: Gate,
     pub(crate) builds: Gate,
+    /// What of the image library is not in the store.
+    pub(crate) images: Images,
     /// Creations at work.
     pub(crate) builders: TaskTracker,
     /// Is cancelled when the engine ends.
@@ -40,10 +46,12 @@ impl Shared {
             store,
             bus,
             fleet: Fleet::default(),
+            holds: Holds::default(),
             platform: Platform::new(config.state_dir.clone()),
             starts: Gate::new(preferences.starts),
             stops: Gate::new(preferences.stops),
             builds: Gate::new(preferences.builds),
+            images: Images::new(&config.data_dir),
             builders: TaskTracker::new(),
             closing: CancellationToken::new(),
             preferences: RwLock::new(preferences),

@@ -117,6 +117,8 @@ error_codes! {
     QemuFailed = 502, 10, Qemu;
     /// QEMU is there and does not answer.
     QemuUnresponsive = 504, 10, Qemu;
+    /// A program beside QEMU (TPM, folder, network) ended: `details.program`, its own words in `details.stderr`.
+    CompanionFailed = 502, 10, Qemu;
     /// `qemu-img` failed, with its own words in `details.stderr`.
     QemuImgFailed = 502, 10, Qemu;
     /// The firmware this machine asks for is not installed.

@@ -34,6 +34,8 @@ pub struct LibraryImage {
     pub virtual_size: Bytes,
     /// SHA-256 of the file in hexadecimal, once it was computed.
     pub sha256: Option<String>,
+    /// How its content was checked when it was downloaded.
+    pub verified: Verification,
     /// The operating system on it, as far as known.
     pub os: Option<GuestOs>,
     /// Whether cloud-init is on it, as its catalogue entry says.
@@ -67,6 +69,34 @@ pub enum ImageState {
     Missing,
     /// Its file is not what it was: the size or time differs.
     Changed,
+}
+
+/// How a download's content was checked; what does not fit never comes into the library.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema, TS)]
+#[serde(rename_all = "snake_case")]
+pub enum Verification {
+    /// Not at all: there was no checksum, or it was no download.
+    #[default]
+    None,
+    /// By a checksum that was given or downloaded; nobody's signature was checked.
+    Checksum,
+    /// By a checksum that the maker's signature covers.
+    Signature,
+}
+
+impl Verification {
+    /// Every way.
+    pub const ALL: [Self; 3] = [Self::None, Self::Checksum, Self::Signature];
+
+    /// The wire form.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::Checksum => "checksum",
+            Self::Signature => "signature",
+        }
+    }
 }
 
 /// Which image.
@@ -129,7 +159,8 @@ pub struct ImageDownloadRequest {
     #[serde(default)]
     #[ts(optional)]
     pub checksum_url: Option<String>,
-    /// A detached OpenPGP signature of the checksum file.
+    /// A detached OpenPGP signature of the checksum file. Checked with the keyrings installed here; without a key for it the
+    /// image says that it was checked by its checksum alone.
     #[serde(default)]
     #[ts(optional)]
     pub signature_url: Option<String>,

@@ -31,7 +31,7 @@ pub use error::{ErrorBody, ErrorCode};
 pub use event::{Event, EventEnvelope, Origin, StreamItem};
 pub use ids::{DeviceId, ImageId, OperationId, PoolId, SecretId, VmId};
 pub use input::InputEvent;
-pub use operation::{Operation, OperationKind, OperationStatus};
+pub use operation::{Operation, OperationKind, OperationResult, OperationStatus};
 pub use settings::Settings;
 pub use spec::MachineSpec;
 pub use units::{Bytes, MiB, Percent};

@@ -8,6 +8,8 @@ use ts_rs::TS;
 use crate::error::ErrorBody;
 use crate::event::Origin;
 use crate::ids::{ImageId, OperationId, PoolId, VmId};
+use crate::storage::VolumeCheck;
+use crate::units::Bytes;
 
 /// What is done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema, TS)]
@@ -179,6 +181,26 @@ pub struct Progress {
     pub total: u64,
 }
 
+/// What came of an operation that has more to say than that it is done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema, TS)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum OperationResult {
+    /// Space was given back.
+    Reclaimed {
+        /// What the volume took on the disk before.
+        before: Bytes,
+        /// What it takes now.
+        after: Bytes,
+    },
+    /// A volume was looked through.
+    Checked(VolumeCheck),
+    /// Something was removed.
+    Removed {
+        /// What it took on the disk.
+        bytes: Bytes,
+    },
+}
+
 /// One piece of work.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema, TS)]
 #[serde(rename_all = "camelCase")]
@@ -215,6 +237,10 @@ pub struct Operation {
     pub progress: Option<Progress>,
     /// Whether a cancel would be heeded now.
     pub cancellable: bool,
+    /// What came of it, where there is more to say than its status.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[ts(optional)]
+    pub result: Option<OperationResult>,
     /// Why it failed.
     pub error: Option<ErrorBody>,
     /// QEMU's own words, where there were any (last 64 KiB at most).

@@ -122,7 +122,7 @@ pub struct Volume {
 #[serde(rename_all = "camelCase")]
 pub struct VolumeRef {
     /// The pool.
-    pub pool: PoolId,
+    pub id: PoolId,
     /// Its absolute path.
     pub path: String,
 }
@@ -190,7 +190,7 @@ pub struct VolumeMoveRequest {
 }
 
 /// What a check found.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema, TS)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema, TS)]
 #[serde(rename_all = "camelCase")]
 pub struct VolumeCheck {
     /// Errors in the structure.

@@ -54,6 +54,14 @@ pub enum CheckId {
     KvmGroup,
     /// OVMF.
     Firmware,
+    /// OVMF with Secure Boot and its keys.
+    SecureBoot,
+    /// swtpm.
+    Tpm,
+    /// virtiofsd, and what an ordinary user needs to run it.
+    SharedFolders,
+    /// passt.
+    Passt,
     /// Free space of the data directory.
     FreeSpace,
     /// The data directory can be written to and is the user's own.
@@ -223,6 +231,24 @@ pub enum ImageKind {
     Vdi,
     /// Hyper-V's.
     Vhdx,
+}
+
+impl ImageKind {
+    /// Every kind.
+    pub const ALL: [Self; 6] = [Self::Qcow2, Self::Raw, Self::Iso, Self::Vmdk, Self::Vdi, Self::Vhdx];
+
+    /// The wire form.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Qcow2 => "qcow2",
+            Self::Raw => "raw",
+            Self::Iso => "iso",
+            Self::Vmdk => "vmdk",
+            Self::Vdi => "vdi",
+            Self::Vhdx => "vhdx",
+        }
+    }
 }
 
 /// One entry of a directory of the host, for the browser's file chooser.

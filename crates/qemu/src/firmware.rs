@@ -1,7 +1,7 @@
 //! UEFI firmware (OVMF): where this distribution keeps it, and a machine's own variables.
 //!
-//! QEMU's firmware descriptors say what is installed; well-known paths stand in where there are none. Secure Boot builds are
-//! left out: they need a chipset setting that machines here do not have.
+//! QEMU's firmware descriptors say what is installed; well-known paths stand in where there are none. For Secure Boot only a
+//! build with the keys already in its variables is of use: an empty one enforces nothing.
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde::Deserialize;
-use voidvm_model::spec::DiskFormat;
+use voidvm_model::spec::{DiskFormat, Firmware};
 
 use crate::image::{ImageError, QemuImg};
 
@@ -36,23 +36,36 @@ const WELL_KNOWN: &[(&str, &str)] = &[
     ("/usr/share/qemu/edk2-x86_64-code.fd", "/usr/share/qemu/edk2-i386-vars.fd"),
 ];
 
-/// The UEFI firmware of this computer, where one is installed.
+/// The same with Secure Boot and Microsoft's keys.
+const WELL_KNOWN_SECURE: &[(&str, &str)] = &[
+    ("/usr/share/OVMF/OVMF_CODE_4M.ms.fd", "/usr/share/OVMF/OVMF_VARS_4M.ms.fd"),
+    ("/usr/share/edk2/ovmf/OVMF_CODE.secboot.fd", "/usr/share/edk2/ovmf/OVMF_VARS.secboot.fd"),
+    ("/usr/share/OVMF/OVMF_CODE.secboot.fd", "/usr/share/OVMF/OVMF_VARS.ms.fd"),
+    ("/usr/share/qemu/ovmf-x86_64-smm-ms-code.bin", "/usr/share/qemu/ovmf-x86_64-smm-ms-vars.bin"),
+];
+
+/// The files of this firmware, where they are installed; none for BIOS, which QEMU has itself.
 #[must_use]
-pub fn find() -> Option<Ovmf> {
+pub fn find(firmware: Firmware) -> Option<Ovmf> {
+    let well_known = match firmware {
+        Firmware::Bios => return None,
+        Firmware::Uefi => WELL_KNOWN,
+        Firmware::UefiSecure => WELL_KNOWN_SECURE,
+    };
     let mut dirs = Vec::new();
     let config = std::env::var_os("XDG_CONFIG_HOME").filter(|dir| !dir.is_empty()).map(PathBuf::from);
     let config = config.or_else(|| Some(PathBuf::from(std::env::var_os("HOME")?).join(".config")));
     dirs.extend(config.map(|config| config.join("qemu/firmware")));
     dirs.extend(["/etc/qemu/firmware", "/usr/share/qemu/firmware"].map(PathBuf::from));
-    find_in(&dirs).or_else(|| {
+    find_in(&dirs, firmware).or_else(|| {
         let pair = |(code, vars): &(&str, &str)| Ovmf { code: code.into(), vars_template: vars.into() };
-        WELL_KNOWN.iter().map(pair).find(Ovmf::is_there)
+        well_known.iter().map(pair).find(Ovmf::is_there)
     })
 }
 
 /// The first fitting firmware of QEMU's descriptors: directories hide one another's files by name, then the names' order
 /// decides.
-fn find_in(dirs: &[PathBuf]) -> Option<Ovmf> {
+fn find_in(dirs: &[PathBuf], firmware: Firmware) -> Option<Ovmf> {
     let mut files: BTreeMap<OsString, PathBuf> = BTreeMap::new();
     for dir in dirs {
         for entry in std::fs::read_dir(dir).into_iter().flatten().flatten() {
@@ -65,7 +78,7 @@ fn find_in(dirs: &[PathBuf]) -> Option<Ovmf> {
         let descriptor = std::fs::read(path).ok()?;
         // An empty file hides one of the same name in a later directory.
         let descriptor: Descriptor = serde_json::from_slice(&descriptor).ok()?;
-        descriptor.plain_uefi().filter(Ovmf::is_there)
+        descriptor.ovmf(firmware).filter(Ovmf::is_there)
     })
 }
 
@@ -113,18 +126,23 @@ struct Target {
 }
 
 impl Descriptor {
-    fn plain_uefi(self) -> Option<Ovmf> {
-        let fits = self.interface_types.iter().any(|kind| kind == "uefi")
+    fn ovmf(self, firmware: Firmware) -> Option<Ovmf> {
+        let has = |wanted: &[&str]| self.features.iter().any(|feature| wanted.contains(&feature.as_str()));
+        let confidential = has(&["amd-sev-es", "amd-sev-snp", "intel-tdx"]);
+        let secured = match firmware {
+            Firmware::Bios => return None,
+            Firmware::Uefi => !has(&["requires-smm", "secure-boot", "enrolled-keys"]),
+            Firmware::UefiSecure => {
+                has(&["requires-smm"]) && has(&["secure-boot"]) && has(&["enrolled-keys"])
+            }
+        };
+        let fits = secured
+            && !confidential
+            && self.interface_types.iter().any(|kind| kind == "uefi")
             && self.mapping.device == "flash"
             && self.targets.iter().any(|target| {
                 target.architecture == "x86_64"
                     && target.machines.iter().any(|machine| machine.starts_with("pc-q35-"))
-            })
-            && !self.features.iter().any(|feature| {
-                matches!(
-                    feature.as_str(),
-                    "requires-smm" | "secure-boot" | "enrolled-keys" | "amd-sev-es" | "intel-tdx"
-                )
             });
         let (code, vars) = (self.mapping.executable?, self.mapping.nvram_template?);
         (fits && code.format == "raw" && vars.format == "raw")
@@ -151,7 +169,7 @@ mod tests {
     }
 
     #[test]
-    fn the_first_plain_uefi_that_is_installed_is_taken() {
+    fn the_first_fitting_firmware_that_is_installed_is_taken() {
         let dir = tempfile::tempdir().unwrap();
         let (code, vars) = (dir.path().join("code.fd"), dir.path().join("vars.fd"));
         std::fs::write(&code, b"code").unwrap();
@@ -164,10 +182,21 @@ mod tests {
         descriptor(&system, "50-gone.json", "[]", &gone, &vars);
         std::fs::write(system.join("55-broken.json"), b"{").unwrap();
         let dirs = [user.clone(), system.clone(), dir.path().join("none")];
-        assert_eq!(find_in(&dirs), None);
+        assert_eq!(find_in(&dirs, Firmware::Uefi), None);
         descriptor(&system, "60-plain.json", r#"["acpi-s3", "amd-sev"]"#, &code, &vars);
-        assert_eq!(find_in(&dirs), Some(Ovmf { code, vars_template: vars }));
+        let plain = Ovmf { code, vars_template: vars };
+        assert_eq!(find_in(&dirs, Firmware::Uefi), Some(plain));
+        assert_eq!(find_in(&dirs, Firmware::UefiSecure), None, "without keys nothing is enforced");
+        let (keyed, keyed_vars) = (dir.path().join("ms.fd"), dir.path().join("ms-vars.fd"));
+        std::fs::write(&keyed, b"code").unwrap();
+        std::fs::write(&keyed_vars, b"vars").unwrap();
+        let features = r#"["enrolled-keys", "secure-boot", "requires-smm"]"#;
+        descriptor(&system, "70-keys.json", features, &keyed, &keyed_vars);
+        assert_eq!(
+            find_in(&dirs, Firmware::UefiSecure),
+            Some(Ovmf { code: keyed, vars_template: keyed_vars })
+        );
         std::fs::write(user.join("60-plain.json"), b"").unwrap();
-        assert_eq!(find_in(&dirs), None, "the user's empty file hides the system's");
+        assert_eq!(find_in(&dirs, Firmware::Uefi), None, "the user's empty file hides the system's");
     }
 }

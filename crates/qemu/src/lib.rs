@@ -5,10 +5,11 @@
 //!
 //! * [`args`]: a specification as an argument list; pure.
 //! * [`process`]: start, describe, find again and signal one QEMU process.
+//! * [`companion`]: the programs beside it (TPM, folders, networks).
 //! * [`qmp`]: the monitor's protocol over a unix socket; [`agent`]: the guest agent's.
 //! * [`probe`]: which QEMU this is and whether KVM really works; [`firmware`]: OVMF.
 //! * [`image`]: look at, make, copy, grow and check disk images.
-//! * [`keys`]: key names and how a text is typed.
+//! * [`keys`]: key names and how a text is typed; [`secret`]: the keys of disks.
 //!
 //! ```text
 //! args ─▶ process::spawn ─▶ qmp::connect ─▶ (engine) ─▶ ProcessHandle::wait_exit
@@ -18,6 +19,7 @@
 
 pub mod agent;
 pub mod args;
+pub mod companion;
 mod failure;
 pub mod firmware;
 pub mod image;
@@ -25,4 +27,5 @@ pub mod keys;
 pub mod probe;
 pub mod process;
 pub mod qmp;
+pub mod secret;
 mod tool;

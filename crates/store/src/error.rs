@@ -47,9 +47,21 @@ pub enum StoreError {
         /// What was found.
         reason: String,
     },
+    /// Another image has the name, or is the same file.
+    #[error("an image named {name:?} exists")]
+    ImageTaken {
+        /// The name.
+        name: String,
+    },
     /// Another machine has the name.
     #[error("a machine named {name:?} exists")]
     NameTaken {
+        /// The name.
+        name: String,
+    },
+    /// Another pool has the name or the directory.
+    #[error("a pool {name:?} exists")]
+    PoolTaken {
         /// The name.
         name: String,
     },
@@ -137,8 +149,18 @@ impl StoreError {
                 ),
                 path,
             ),
+            Self::ImageTaken { name } => {
+                ErrorBody::new(ErrorCode::NameTaken, format!("An image named “{name}” exists already."))
+                    .with_field("name")
+                    .with_hint("Choose another name.")
+            }
             Self::NameTaken { name } => {
                 ErrorBody::new(ErrorCode::NameTaken, format!("A machine named “{name}” exists already."))
+                    .with_field("name")
+                    .with_hint("Choose another name.")
+            }
+            Self::PoolTaken { name } => {
+                ErrorBody::new(ErrorCode::NameTaken, format!("A pool named “{name}” exists already."))
                     .with_field("name")
                     .with_hint("Choose another name.")
             }

@@ -20,15 +20,37 @@ pub enum IntentAction {
     Create,
     /// The files are being removed; nobody may count on them any more.
     Delete,
+    /// The second file is becoming what the first, a disk, and linked clones stand on.
+    Freeze,
+    /// The files are being moved to the desktop's trash, and the machine goes with them.
+    Trash,
+    /// Of an image: its file is getting its name in the library; without the row it is rubbish.
+    ImageMake,
+    /// Of an image: its file is being removed; without the row nobody counts on it.
+    ImageRemove,
+    /// Of a volume: the files are parts that are being written beside it; rubbish once nobody writes them.
+    VolumeWrite,
+    /// Of a volume: the first file is becoming the second; the machine's definition says which of them counts.
+    VolumeMove,
+    /// Of a volume: the files are being removed; nobody uses them any more.
+    VolumeRemove,
 }
 
 impl IntentAction {
-    const ALL: [Self; 2] = [Self::Create, Self::Delete];
+    const ALL: [Self; 9] =
+        [Self::Create, Self::Delete, Self::Freeze, Self::Trash, Self::VolumeWrite, Self::VolumeMove, Self::VolumeRemove, Self::ImageMake, Self::ImageRemove];
 
     const fn as_str(self) -> &'static str {
         match self {
             Self::Create => "create",
             Self::Delete => "delete",
+            Self::Freeze => "freeze",
+            Self::Trash => "trash",
+            Self::ImageMake => "image_make",
+            Self::ImageRemove => "image_remove",
+            Self::VolumeWrite => "volume_write",
+            Self::VolumeMove => "volume_move",
+            Self::VolumeRemove => "volume_remove",
         }
     }
 }
@@ -87,6 +109,26 @@ impl Journal<'_> {
         .await
         .map_err(self.0.failed("write the journal"))?;
         Ok(IntentId(done.last_insert_rowid()))
+    }
+
+    /// An intent becomes another one, in one step. One that is gone already is no error.
+    ///
+    /// # Errors
+    /// The store's; then it is what it was.
+    pub async fn become_next(&self, id: IntentId, next: &Intent) -> Result<(), StoreError> {
+        let vm_id = next.vm_id.map(|id| id.to_string());
+        let (action, files) = (next.action.as_str(), json("journal.files", &next.files)?);
+        sqlx::query!(
+            "UPDATE journal SET vm_id = ?, action = ?, files = ? WHERE id = ?",
+            vm_id,
+            action,
+            files,
+            id.0
+        )
+        .execute(self.0.writer())
+        .await
+        .map(drop)
+        .map_err(self.0.failed("write the journal"))
     }
 
     /// Takes an intent away: it is carried out, or undone. One that is gone already is no error.

@@ -10,16 +10,20 @@
 //! * Whoever opens the store owns the data directory; the lock is the caller's.
 
 mod error;
+mod images;
 mod journal;
 mod open;
 mod operations;
+mod pools;
 mod row;
 mod settings;
 mod vms;
 
 pub use error::StoreError;
+pub use images::{ImageRow, Images};
 pub use journal::{Intent, IntentAction, IntentId, Journal, OpenIntent};
 pub use open::{DATABASE_FILE, Store, known_version};
 pub use operations::{OPERATIONS_KEPT, Operations};
+pub use pools::{PoolRow, Pools};
 pub use settings::SettingsTable;
 pub use vms::{VmRow, Vms};

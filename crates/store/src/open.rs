@@ -16,7 +16,7 @@ use sqlx::sqlite::{
 };
 
 use crate::error::{classify, classify_io};
-use crate::{Journal, Operations, SettingsTable, StoreError, Vms};
+use crate::{Images, Journal, Operations, Pools, SettingsTable, StoreError, Vms};
 
 /// The database's name in the data directory.
 pub const DATABASE_FILE: &str = "voidvm.db";
@@ -110,6 +110,18 @@ impl Store {
     #[must_use]
     pub const fn settings(&self) -> SettingsTable<'_> {
         SettingsTable(self)
+    }
+
+    /// The images' table.
+    #[must_use]
+    pub const fn images(&self) -> Images<'_> {
+        Images(self)
+    }
+
+    /// The pools' table.
+    #[must_use]
+    pub const fn pools(&self) -> Pools<'_> {
+        Pools(self)
     }
 
     /// Intents about files.

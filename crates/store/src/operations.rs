@@ -33,6 +33,7 @@ struct Columns {
     progress_done: Option<i64>,
     progress_total: Option<i64>,
     cancellable: i64,
+    result: Option<String>,
     error: Option<String>,
     stderr: Option<String>,
 }
@@ -53,11 +54,13 @@ impl Operations<'_> {
         let pool_id = operation.pool_id.map(|id| id.to_string());
         let (status, origin) = (operation.status.as_str(), operation.origin.as_str());
         let requested_at = time(operation.requested_at);
-        let Changing { started_at, finished_at, duration_ms, done, total, error } = Changing::of(operation)?;
+        let Changing { started_at, finished_at, duration_ms, done, total, result, error } =
+            Changing::of(operation)?;
         sqlx::query!(
             "INSERT INTO operations (id, kind, vm_id, image_id, pool_id, subject, status, origin, requested_at,
-                                     started_at, finished_at, duration_ms, progress_done, progress_total, cancellable, error, stderr)
-             VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                                     started_at, finished_at, duration_ms, progress_done, progress_total, cancellable, result,
+                                     error, stderr)
+             VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
             id,
             kind,
             vm_id,
@@ -73,6 +76,7 @@ impl Operations<'_> {
             done,
             total,
             operation.cancellable,
+            result,
             error,
             operation.stderr
         )
@@ -210,6 +214,7 @@ impl Operations<'_> {
             duration_ms: read.count("duration_ms", columns.duration_ms)?,
             progress,
             cancellable: columns.cancellable != 0,
+            result: read.json_optional("result", columns.result.as_deref())?,
             error: read.json_optional("error", columns.error.as_deref())?,
             subject: columns.subject,
             stderr: columns.stderr,
@@ -224,6 +229,7 @@ struct Changing {
     duration_ms: Option<i64>,
     done: Option<i64>,
     total: Option<i64>,
+    result: Option<String>,
     error: Option<String>,
 }
 
@@ -236,6 +242,7 @@ impl Changing {
             duration_ms: operation.duration_ms.map(count),
             done: operation.progress.map(|progress| count(progress.done)),
             total: operation.progress.map(|progress| count(progress.total)),
+            result: operation.result.as_ref().map(|result| json("operations.result", result)).transpose()?,
             error: operation.error.as_ref().map(|body| json("operations.error", body)).transpose()?,
         })
     }
@@ -247,10 +254,11 @@ async fn update(
     operation: &Operation,
 ) -> Result<Result<u64, sqlx::Error>, StoreError> {
     let (id, status) = (operation.id.to_string(), operation.status.as_str());
-    let Changing { started_at, finished_at, duration_ms, done, total, error } = Changing::of(operation)?;
+    let Changing { started_at, finished_at, duration_ms, done, total, result, error } =
+        Changing::of(operation)?;
     Ok(sqlx::query!(
         "UPDATE operations SET status = ?, started_at = ?, finished_at = ?, duration_ms = ?, progress_done = ?,
-                               progress_total = ?, cancellable = ?, error = ?, stderr = ? WHERE id = ?",
+                               progress_total = ?, cancellable = ?, result = ?, error = ?, stderr = ? WHERE id = ?",
         status,
         started_at,
         finished_at,
@@ -258,6 +266,7 @@ async fn update(
         done,
         total,
         operation.cancellable,
+        result,
         error,
         operation.stderr,
         id

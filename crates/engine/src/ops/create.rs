@@ -1,19 +1,11 @@
-//! Making a machine: everything that can be known is checked before the answer; the disk is made afterwards, with progress.
-//!
-//! ```text
-//! checked, name and file reserved ─▶ row of the operation ─▶ (answer)
-//!   ─▶ turn among the builds ─▶ intent ─▶ directory, disk, variables ─▶ row of the machine ─▶ intent ended ─▶ supervisor
-//! ```
-//! Invariant: until the machine's row is written there is no machine, and whatever ends this earlier (an error, a cancel, a crash)
-//! leaves no file of it.
+//! Making a machine: everything that can be known is checked before the answer; the files are made afterwards, with progress
+//! (see [`build`]).
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use jiff::Timestamp;
-use tokio_util::sync::CancellationToken;
-use tokio_util::task::AbortOnDropHandle;
-use voidvm_model::contract::{CreateSource, VmCreateRequest};
+use voidvm_model::contract::{CloudInit, CreateSource, VmCreateRequest};
 use voidvm_model::spec::{
     Accel, Cdrom, DISK_SIZE, Disk, DiskFormat, FileOwner, Firmware, MacAddr, NetworkBackend, Nic,
     validate_name, validate_path,
@@ -23,18 +15,14 @@ use voidvm_model::{
     Bytes, DeviceId, ErrorBody, ErrorCode, MachineSpec, Operation, OperationKind, Origin, VmId, VmState,
 };
 use voidvm_qemu::firmware::{self, Ovmf};
-use voidvm_qemu::image::{CopyProgress, QemuImg};
-use voidvm_store::{Intent, IntentAction, VmRow};
+use voidvm_qemu::image::{self, QemuImg};
+use voidvm_store::VmRow;
 
-use super::{files, launch, update};
-use crate::fleet::Reservation;
-use crate::ledger::{Cancel, Failure, Outcome, Subject, Ticket};
+use super::build::{self, Line, Made, Plan, Recipe, Share, Site, Stopped};
+use super::{clone, files, launch, login, update};
+use crate::ledger::Ticket;
 use crate::platform;
 use crate::shared::Shared;
-use crate::supervisor::{self, Begin, Order};
-
-/// What stays free when a disk is copied.
-const SPARE: u64 = 64 << 20;
 
 /// How the first disk comes to be.
 enum DiskPlan {
@@ -43,30 +31,18 @@ enum DiskPlan {
     /// An empty one.
     Empty(Bytes),
     /// A copy, then grown.
-    Copy { from: PathBuf, format: DiskFormat, size: Bytes, grow: Option<Bytes> },
+    Copy { from: PathBuf, kind: ImageKind, size: Bytes, grow: Option<Bytes> },
+    /// What differs from an image that stays where it is.
+    Overlay { on: PathBuf, format: DiskFormat, size: Bytes },
 }
 
 /// A creation that was found possible.
-struct Plan {
+struct Creation {
     vm: VmRow,
     disk: DiskPlan,
     firmware: Option<Ovmf>,
     img: QemuImg,
-    dir: PathBuf,
-    origin: Origin,
-    start: bool,
-}
-
-/// Why a creation ended early.
-enum Stopped {
-    Cancelled,
-    Failed(Failure),
-}
-
-impl From<ErrorBody> for Stopped {
-    fn from(body: ErrorBody) -> Self {
-        if body.code == ErrorCode::Cancelled { Self::Cancelled } else { Self::Failed(body.into()) }
-    }
+    cloud_init: Option<CloudInit>,
 }
 
 /// Checks a request and begins the work.
@@ -80,84 +56,64 @@ pub(crate) async fn create(
 ) -> Result<Operation, ErrorBody> {
     validate_name(&request.name)?;
     update::check_description(&request.description)?;
-    let (plan, reservation) = plan(shared, request, origin).await?;
-    if shared.closing.is_cancelled() {
-        return Err(ErrorBody::new(ErrorCode::Busy, "voidVM is ending."));
+    if let Some(meta) = &request.meta {
+        update::check_meta(meta)?;
     }
-    let named = Subject::Vm(plan.vm.id, &plan.vm.name);
-    let ticket = shared.ledger.open_operation(OperationKind::Create, named, origin, Cancel::Heeded).await?;
-    let operation = ticket.operation();
-    shared.builders.spawn(carry_out(Arc::clone(shared), plan, reservation, ticket));
-    operation.ok_or_else(|| ErrorBody::new(ErrorCode::Internal, "The operation was lost."))
+    if let Some(cloud_init) = &request.cloud_init {
+        voidvm_seed::validate(cloud_init, &request.name)?;
+    }
+    let start = request.start;
+    let (creation, in_place) = plan(shared, request).await?;
+    let vm = &creation.vm;
+    let plan = Plan {
+        id: vm.id,
+        reservation: shared.fleet.reserve(vm.id, &vm.name, in_place.as_deref())?,
+        name: vm.name.clone(),
+        kind: OperationKind::Create,
+        line: if matches!(creation.disk, DiskPlan::Copy { .. }) { Line::Waits } else { Line::Passes },
+        origin,
+        start,
+    };
+    build::begin(shared, plan, creation).await
 }
 
+/// What is to be made, and the file that is used where it is.
 async fn plan(
     shared: &Arc<Shared>,
     request: VmCreateRequest,
-    origin: Origin,
-) -> Result<(Plan, Reservation), ErrorBody> {
+) -> Result<(Creation, Option<PathBuf>), ErrorBody> {
     let preferences = shared.preferences();
     let id = VmId::new();
     let dir = shared.config.machine_dir(id);
     let img = platform::qemu_img(preferences.qemu_binary)?;
     let firmware = request.firmware.unwrap_or(Firmware::Bios);
+    let mut forwards = request.forwards;
+    if request.cloud_init.is_some() && !forwards.iter().any(|forward| forward.guest_port == 22) {
+        forwards.push(clone::ssh_forward(shared));
+    }
     let mut spec = MachineSpec {
         firmware,
+        tpm: request.tpm.unwrap_or(false),
         accel: request.accel.unwrap_or(Accel::Auto),
         cdroms: vec![Cdrom { id: device("cd0")?, file: None }],
-        nics: vec![Nic::new(device("nic0")?, random_mac(), NetworkBackend::user(request.forwards))],
+        nics: vec![Nic::new(device("nic0")?, random_mac(), NetworkBackend::user(forwards))],
         ..MachineSpec::new(
             request.cpus.unwrap_or(preferences.default_cpus),
             request.memory.unwrap_or(preferences.default_memory),
         )
     };
+    if request.cloud_init.is_some() {
+        spec.cdroms.push(Cdrom { id: device("cd1")?, file: Some(files::seed(&dir)) });
+    }
     // What needs no file first: it is quicker to say.
     spec.validate()?;
     launch::check_memory(&spec)?;
     let source = Source::of(shared, request.source)?;
-    let image = inspect(&img, &source).await?;
-    let own = Disk::new(device("disk0")?, files::disk(&dir, 0), DiskFormat::Qcow2, FileOwner::Machine);
-    let disk = match &source {
-        Source::Iso { path, disk_size } => {
-            spec.cdroms[0].file = Some(path.clone());
-            spec.boot_from_cdrom = true;
-            spec.disks.extend(disk_size.is_some().then_some(own));
-            disk_size.map_or(DiskPlan::None, DiskPlan::Empty)
-        }
-        Source::Copy { path, disk_size, .. } => {
-            spec.disks.push(own);
-            let size = image.virtual_size;
-            if let Some(wanted) = disk_size.filter(|wanted| *wanted < size) {
-                return Err(ErrorBody::invalid(
-                    "source.diskSize",
-                    format!("The image has {size}; {wanted} would cut it."),
-                )
-                .with_hint("Choose a larger size, or leave it as it is."));
-            }
-            check_space(&shared.config.data_dir, image.actual_size)?;
-            let grow = disk_size.filter(|wanted| *wanted > size);
-            DiskPlan::Copy { from: path.clone(), format: format_of(&image), size, grow }
-        }
-        Source::InPlace { path } => {
-            if !image.writable {
-                return Err(ErrorBody::new(
-                    ErrorCode::PermissionDenied,
-                    format!("This user may not write to {}.", path.display()),
-                )
-                .with_field("source.path")
-                .with_hint("Copy the image instead, or change the file's owner or mode."));
-            }
-            let format = format_of(&image);
-            spec.disks.push(Disk { file: path.clone(), format, owner: FileOwner::User, ..own });
-            DiskPlan::None
-        }
-    };
+    let (disk, in_place) = source.plan(shared, &img, &dir, &mut spec).await?;
     spec.validate()?;
-    let in_place = matches!(source, Source::InPlace { .. }).then_some(image.path.as_ref());
-    let reservation = shared.fleet.reserve(id, &request.name, in_place)?;
     let firmware = match firmware {
         Firmware::Bios => None,
-        Firmware::Uefi | Firmware::UefiSecure => Some(platform::firmware()?),
+        Firmware::Uefi | Firmware::UefiSecure => Some(platform::firmware(firmware)?),
     };
     let now = Timestamp::now();
     let vm = VmRow {
@@ -174,7 +130,7 @@ async fn plan(
         created_at: now,
         updated_at: now,
     };
-    Ok((Plan { vm, disk, firmware, img, dir, origin, start: request.start }, reservation))
+    Ok((Creation { vm, disk, firmware, img, cloud_init: request.cloud_init }, in_place))
 }
 
 /// Where the first disk or medium comes from, with paths that can be used.
@@ -182,6 +138,8 @@ enum Source {
     Iso { path: PathBuf, disk_size: Option<Bytes> },
     Copy { path: PathBuf, disk_size: Option<Bytes>, demo: bool },
     InPlace { path: PathBuf },
+    Linked { path: PathBuf, disk_size: Option<Bytes> },
+    Empty { disk_size: Bytes },
 }
 
 impl Source {
@@ -190,13 +148,6 @@ impl Source {
             let path = PathBuf::from(path);
             validate_path("source.path", &path).map(|()| path)
         };
-        let sized = |size: Option<Bytes>| match size {
-            Some(size) if !DISK_SIZE.contains(&size.0) => {
-                Err(ErrorBody::invalid("source.diskSize", format!("A disk of {size} cannot be made."))
-                    .with_hint("Choose 1 MiB to 64 TiB."))
-            }
-            size => Ok(size),
-        };
         Ok(match source {
             CreateSource::Iso { path, disk_size } => {
                 Self::Iso { path: usable(path)?, disk_size: sized(disk_size)? }
@@ -204,8 +155,12 @@ impl Source {
             CreateSource::ImageCopy { path, disk_size } => {
                 Self::Copy { path: usable(path)?, disk_size: sized(disk_size)?, demo: false }
             }
-            CreateSource::Library { .. } | CreateSource::Empty { .. } => {
+            CreateSource::Library { .. } => {
                 return Err(ErrorBody::new(ErrorCode::Unsupported, "UNBUILT"));
+            }
+            CreateSource::Empty { disk_size } => {
+                sized(Some(disk_size))?;
+                Self::Empty { disk_size }
             }
             CreateSource::ImageInPlace { path } => Self::InPlace { path: usable(path)? },
             CreateSource::Demo => {
@@ -219,194 +174,159 @@ impl Source {
         })
     }
 
-    fn path(&self) -> &Path {
-        match self {
-            Self::Iso { path, .. } | Self::Copy { path, .. } | Self::InPlace { path } => path,
-        }
+    /// Adds the disk or medium to the machine, and says how its file comes to be; with the file that is used where it is.
+    async fn plan(
+        &self,
+        shared: &Shared,
+        img: &QemuImg,
+        dir: &Path,
+        spec: &mut MachineSpec,
+    ) -> Result<(DiskPlan, Option<PathBuf>), ErrorBody> {
+        let own = Disk::new(device("disk0")?, files::disk(dir, 0), DiskFormat::Qcow2, FileOwner::Machine);
+        Ok(match self {
+            Self::Empty { disk_size } => {
+                spec.disks.push(own);
+                (DiskPlan::Empty(*disk_size), None)
+            }
+            Self::Iso { path, disk_size } => {
+                inspect(img, path, Wanted::Iso).await?;
+                spec.cdroms[0].file = Some(path.clone());
+                spec.boot_from_cdrom = true;
+                spec.disks.extend(disk_size.is_some().then_some(own));
+                (disk_size.map_or(DiskPlan::None, DiskPlan::Empty), None)
+            }
+            Self::Copy { path, disk_size, .. } => {
+                let image = inspect(img, path, Wanted::Disk).await?;
+                spec.disks.push(own);
+                let size = image.virtual_size;
+                let grow = larger(&image, *disk_size)?.filter(|wanted| *wanted > size);
+                build::check_space(&shared.config.data_dir, image.actual_size)
+                    .map_err(|error| error.with_hint("Make room on that disk, or use the image in place."))?;
+                (DiskPlan::Copy { from: path.clone(), kind: image.kind, size, grow }, None)
+            }
+            Self::Linked { path, disk_size } => {
+                let image = inspect(img, path, Wanted::Disk).await?;
+                let format = usable_format(&image)?;
+                let size = larger(&image, *disk_size)?.unwrap_or(image.virtual_size);
+                spec.disks.push(own);
+                (DiskPlan::Overlay { on: path.clone(), format, size }, None)
+            }
+            Self::InPlace { path } => {
+                let image = inspect(img, path, Wanted::Disk).await?;
+                if !image.writable {
+                    return Err(ErrorBody::new(
+                        ErrorCode::PermissionDenied,
+                        format!("This user may not write to {}.", path.display()),
+                    )
+                    .with_field("source.path")
+                    .with_hint("Copy the image instead, or change the file's owner or mode."));
+                }
+                let format = usable_format(&image)?;
+                spec.disks.push(Disk { file: path.clone(), format, owner: FileOwner::User, ..own });
+                (DiskPlan::None, Some(path.clone()))
+            }
+        })
     }
 }
 
-async fn inspect(img: &QemuImg, source: &Source) -> Result<ImageInfo, ErrorBody> {
-    let path = source.path();
+fn sized(size: Option<Bytes>) -> Result<Option<Bytes>, ErrorBody> {
+    match size {
+        Some(size) if !DISK_SIZE.contains(&size.0) => {
+            Err(ErrorBody::invalid("source.diskSize", format!("A disk of {size} cannot be made."))
+                .with_hint("Choose 1 MiB to 64 TiB."))
+        }
+        size => Ok(size),
+    }
+}
+
+/// A size that does not cut the image.
+fn larger(image: &ImageInfo, wanted: Option<Bytes>) -> Result<Option<Bytes>, ErrorBody> {
+    let size = image.virtual_size;
+    match wanted {
+        Some(wanted) if wanted < size => Err(ErrorBody::invalid(
+            "source.diskSize",
+            format!("The image has {size}; {wanted} would cut it."),
+        )
+        .with_hint("Choose a larger size, or leave it as it is.")),
+        wanted => Ok(wanted),
+    }
+}
+
+#[derive(Clone, Copy, PartialEq)]
+enum Wanted {
+    Iso,
+    Disk,
+}
+
+async fn inspect(img: &QemuImg, path: &Path, wanted: Wanted) -> Result<ImageInfo, ErrorBody> {
     let image = img.info(path).await.map_err(|error| error.body().with_field("source.path"))?;
     let wrong = |message: &str, hint: &str| {
         Err(ErrorBody::new(ErrorCode::ImageInvalid, format!("{} {message}", path.display()))
             .with_field("source.path")
             .with_hint(hint))
     };
-    match (source, image.kind) {
-        (Source::Iso { .. }, kind) if kind != ImageKind::Iso => {
+    match (wanted, image.kind) {
+        (Wanted::Iso, kind) if kind != ImageKind::Iso => {
             wrong("is a disk image, not an ISO.", "Create the machine from a disk image instead.")
         }
-        (Source::Copy { .. } | Source::InPlace { .. }, ImageKind::Iso) => {
+        (Wanted::Disk, ImageKind::Iso) => {
             wrong("is an ISO, not a disk image.", "Create the machine from an ISO instead.")
         }
         _ => Ok(image),
     }
 }
 
-const fn format_of(image: &ImageInfo) -> DiskFormat {
+/// The format of an image that a machine can use where it is.
+pub(crate) fn usable_format(image: &ImageInfo) -> Result<DiskFormat, ErrorBody> {
     match image.kind {
-        ImageKind::Qcow2 => DiskFormat::Qcow2,
-        ImageKind::Raw | ImageKind::Iso | ImageKind::Vmdk | ImageKind::Vdi | ImageKind::Vhdx => {
-            DiskFormat::Raw
-        }
+        ImageKind::Qcow2 => Ok(DiskFormat::Qcow2),
+        ImageKind::Raw => Ok(DiskFormat::Raw),
+        ImageKind::Iso | ImageKind::Vmdk | ImageKind::Vdi | ImageKind::Vhdx => Err(ErrorBody::new(
+            ErrorCode::ImageInvalid,
+            format!("{} is a disk of another program, which cannot be used where it is.", image.path),
+        )
+        .with_field("source.path")
+        .with_hint("Copy it instead: the copy is converted.")),
     }
 }
 
-fn device(id: &str) -> Result<DeviceId, ErrorBody> {
+pub(crate) fn device(id: &str) -> Result<DeviceId, ErrorBody> {
     id.parse().map_err(|error| ErrorBody::new(ErrorCode::Internal, format!("{error}")))
 }
 
-fn random_mac() -> MacAddr {
+pub(crate) fn random_mac() -> MacAddr {
     let [a, b, c, ..] = *uuid::Uuid::new_v4().as_bytes();
     MacAddr::qemu([a, b, c])
 }
 
-fn check_space(data_dir: &Path, needed: Bytes) -> Result<(), ErrorBody> {
-    let Some((_, free)) = crate::stats::space(data_dir) else { return Ok(()) };
-    if free.0 >= needed.0.saturating_add(SPARE) {
-        return Ok(());
-    }
-    Err(ErrorBody::new(
-        ErrorCode::DiskFull,
-        format!("The copy takes {needed}; {} has {free} free.", data_dir.display()),
-    )
-    .with_hint("Make room on that disk, or use the image in place.")
-    .with_detail("needed", needed.0)
-    .with_detail("available", free.0))
-}
-
-async fn carry_out(shared: Arc<Shared>, plan: Plan, reservation: Reservation, mut ticket: Ticket) {
-    let cancel = ticket.cancel().clone();
-    // The end of the engine gives it up as a person would.
-    let closing = shared.closing.clone();
-    let given_up = cancel.clone();
-    let _watch = AbortOnDropHandle::new(tokio::spawn(async move {
-        closing.cancelled().await;
-        given_up.cancel();
-    }));
-    let permit = tokio::select! {
-        biased;
-        () = cancel.cancelled() => None,
-        permit = shared.builds.pass() => Some(permit),
-    };
-    let made = if permit.is_some() {
-        ticket.begin();
-        make(&shared, &plan, &mut ticket, &cancel).await
-    } else {
-        Err(Stopped::Cancelled)
-    };
-    drop(permit);
-    let (id, origin, start) = (plan.vm.id, plan.origin, plan.start);
-    match made {
-        Ok(()) => {
-            let machine = supervisor::spawn(Arc::clone(&shared), plan.vm, Begin::Made(origin));
-            shared.fleet.add(Arc::clone(&machine));
-            drop(reservation);
-            ticket.end(Outcome::Succeeded);
-            if start && let Err(error) = machine.act(Order::Start, origin).await {
-                tracing::warn!(vm = %id, %error, "the new machine was not started");
+impl Recipe for Creation {
+    async fn make(self, site: &Site<'_>, ticket: &mut Ticket) -> Result<Made, Stopped> {
+        let target = files::disk(site.dir, 0);
+        match &self.disk {
+            DiskPlan::None => {}
+            DiskPlan::Empty(size) => {
+                self.img.create_qcow2(&target, *size).await.map_err(|error| error.body())?;
+            }
+            DiskPlan::Overlay { on, format, size } => {
+                image::overlay(&target, on, *format, *size).map_err(|error| error.body())?;
+            }
+            DiskPlan::Copy { from, kind, size, grow } => {
+                let share = Share { before: 0, size: size.0, total: size.0 };
+                build::copy_disk(&self.img, (from, *kind), &target, share, ticket, site.cancel).await?;
+                if let Some(grow) = grow {
+                    let grown = self.img.resize(&target, DiskFormat::Qcow2, *grow).await;
+                    grown.map_err(|error| error.body())?;
+                }
             }
         }
-        Err(Stopped::Cancelled) if shared.closing.is_cancelled() => ticket.end(Outcome::Interrupted),
-        Err(Stopped::Cancelled) => ticket.end(Outcome::Cancelled),
-        Err(Stopped::Failed(failure)) => ticket.end(Outcome::Failed(failure)),
-    }
-}
-
-/// Makes the files and the row; when it fails, nothing is left of them.
-async fn make(
-    shared: &Shared,
-    plan: &Plan,
-    ticket: &mut Ticket,
-    cancel: &CancellationToken,
-) -> Result<(), Stopped> {
-    let journal = shared.store.journal();
-    let files = vec![files::disk(&plan.dir, 0), files::uefi_vars(&plan.dir)];
-    let intent =
-        Intent { operation_id: ticket.id(), vm_id: Some(plan.vm.id), action: IntentAction::Create, files };
-    let id = journal.begin(&intent, Timestamp::now()).await.map_err(|error| error.body())?;
-    let made = async {
-        make_files(plan, ticket, cancel).await?;
-        if cancel.is_cancelled() {
-            return Err(Stopped::Cancelled);
+        if let Some(ovmf) = &self.firmware
+            && let Some(vars) = files::vars(site.dir, self.vm.spec.firmware)
+        {
+            firmware::make_vars(&self.img, ovmf, &vars).await.map_err(|error| error.body())?;
         }
-        ticket.seal();
-        shared.store.vms().insert(&plan.vm).await.map_err(|error| error.body().into())
-    };
-    let made = made.await;
-    if made.is_err() {
-        undo(&plan.dir, &intent);
-    }
-    if let Err(error) = journal.end(id).await {
-        tracing::warn!(vm = %plan.vm.id, %error, "the intent of a creation stays until the next start");
-    }
-    made
-}
-
-/// Removes what a creation that did not come to its end has made.
-pub(crate) fn undo(dir: &Path, intent: &Intent) {
-    let parts = intent.files.iter().map(|file| {
-        let mut part = file.clone().into_os_string();
-        part.push(".part");
-        PathBuf::from(part)
-    });
-    let all: Vec<_> =
-        intent.files.iter().cloned().chain(parts).filter(|file| file.parent() == Some(dir)).collect();
-    if let Err(error) = files::remove(&all) {
-        tracing::error!(%error, "a file of a creation that was undone is left");
-    }
-    files::remove_dir(dir);
-}
-
-async fn make_files(plan: &Plan, ticket: &mut Ticket, cancel: &CancellationToken) -> Result<(), Stopped> {
-    use std::os::unix::fs::DirBuilderExt;
-    std::fs::DirBuilder::new()
-        .recursive(true)
-        .mode(0o700)
-        .create(&plan.dir)
-        .map_err(|error| files::io_error(&plan.dir, &error))?;
-    let target = files::disk(&plan.dir, 0);
-    match &plan.disk {
-        DiskPlan::None => {}
-        DiskPlan::Empty(size) => {
-            plan.img.create_qcow2(&target, *size).await.map_err(|error| error.body())?;
+        if let Some(cloud_init) = &self.cloud_init {
+            login::make_seed(site.dir, (self.vm.id, &self.vm.name), cloud_init)?;
         }
-        DiskPlan::Copy { from, format, size, grow } => {
-            copy(&plan.img, (from, *format), &target, *size, ticket, cancel).await?;
-            if let Some(grow) = grow {
-                plan.img.resize(&target, DiskFormat::Qcow2, *grow).await.map_err(|error| error.body())?;
-            }
-        }
-    }
-    if let Some(ovmf) = &plan.firmware {
-        let vars = files::uefi_vars(&plan.dir);
-        firmware::make_vars(&plan.img, ovmf, &vars).await.map_err(|error| error.body())?;
-    }
-    Ok(())
-}
-
-async fn copy(
-    img: &QemuImg,
-    (from, format): (&Path, DiskFormat),
-    target: &Path,
-    size: Bytes,
-    ticket: &mut Ticket,
-    cancel: &CancellationToken,
-) -> Result<(), Stopped> {
-    let progress = CopyProgress::new(0);
-    let mut done = progress.subscribe();
-    let copying = img.copy(from, format, target, &progress, cancel);
-    tokio::pin!(copying);
-    loop {
-        tokio::select! {
-            biased;
-            copied = &mut copying => return copied.map_err(|error| error.body().into()),
-            Ok(()) = done.changed() => {
-                let share = u64::from(*done.borrow_and_update());
-                ticket.progress(size.0 / 10_000 * share, size.0);
-            }
-        }
+        Ok(Made { vm: self.vm, of: None })
     }
 }

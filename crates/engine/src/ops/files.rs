@@ -7,7 +7,7 @@ use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use voidvm_model::spec::{Disk, FileOwner, MachineFile};
+use voidvm_model::spec::{Disk, DiskFormat, FileOwner, Firmware, MachineFile};
 use voidvm_model::{Bytes, ErrorBody, ErrorCode, MachineSpec};
 use voidvm_store::VmRow;
 
@@ -16,6 +16,95 @@ use crate::config::EngineConfig;
 /// UEFI variables.
 pub(crate) fn uefi_vars(machine_dir: &Path) -> PathBuf {
     machine_dir.join("uefi-vars.qcow2")
+}
+
+/// UEFI variables with the keys of Secure Boot: others, since without them nothing is enforced.
+pub(crate) fn secure_vars(machine_dir: &Path) -> PathBuf {
+    machine_dir.join("uefi-secure-vars.qcow2")
+}
+
+/// The variables of this firmware; none of BIOS.
+pub(crate) fn vars(machine_dir: &Path, firmware: Firmware) -> Option<PathBuf> {
+    match firmware {
+        Firmware::Bios => None,
+        Firmware::Uefi => Some(uefi_vars(machine_dir)),
+        Firmware::UefiSecure => Some(secure_vars(machine_dir)),
+    }
+}
+
+/// The directory of the TPM's state.
+pub(crate) fn tpm(machine_dir: &Path) -> PathBuf {
+    machine_dir.join("tpm")
+}
+
+/// What is beside a machine's disks and goes with a copy of it: firmware variables, the seed for cloud-init, the ssh key.
+pub(crate) const COMPANIONS: [&str; 6] =
+    ["uefi-vars.qcow2", "uefi-secure-vars.qcow2", SEED, LOGIN, KEY, "id_ed25519.pub"];
+const SEED: &str = "seed.iso";
+const LOGIN: &str = "login.json";
+const KEY: &str = "id_ed25519";
+
+/// The CD that tells cloud-init what to do.
+pub(crate) fn seed(machine_dir: &Path) -> PathBuf {
+    machine_dir.join(SEED)
+}
+
+/// Who can log in: written when cloud-init was told to make a user.
+pub(crate) fn login(machine_dir: &Path) -> PathBuf {
+    machine_dir.join(LOGIN)
+}
+
+/// The machine's own ssh key; the public half beside it ends in `.pub`.
+pub(crate) fn ssh_key(machine_dir: &Path) -> PathBuf {
+    machine_dir.join(KEY)
+}
+
+/// What ssh knows of the guest.
+pub(crate) fn known_hosts(machine_dir: &Path) -> PathBuf {
+    machine_dir.join("known_hosts")
+}
+
+/// A new name for what linked clones and their parent stand on.
+pub(crate) fn new_base(machine_dir: &Path) -> PathBuf {
+    let id = uuid::Uuid::new_v4().simple().to_string();
+    machine_dir.join(format!("base-{}.qcow2", &id[..12]))
+}
+
+/// Whether this is what linked clones of the machine in that directory stand on.
+pub(crate) fn is_base(machine_dir: Option<&Path>, file: &Path) -> bool {
+    let name = file.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+    file.parent() == machine_dir && name.starts_with("base-") && name.ends_with(".qcow2")
+}
+
+/// The bases in a machine's directory.
+fn bases(machine_dir: &Path) -> Vec<PathBuf> {
+    entries(machine_dir).into_iter().filter(|file| is_base(Some(machine_dir), file)).collect()
+}
+
+/// The files directly in a directory, in the order of their names.
+fn entries(dir: &Path) -> Vec<PathBuf> {
+    let Ok(entries) = std::fs::read_dir(dir) else { return Vec::new() };
+    let files = entries.flatten().filter(|entry| entry.file_type().is_ok_and(|kind| !kind.is_dir()));
+    let mut files: Vec<_> = files.map(|entry| entry.path()).collect();
+    files.sort();
+    files
+}
+
+/// Whatever in a machine's directory bears a name of ours. Of a machine that is not to be: nobody else puts anything there.
+pub(crate) fn ours_in(machine_dir: &Path) -> Vec<PathBuf> {
+    let ours = |file: &PathBuf| {
+        let name = file.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+        let whole = name.strip_suffix(".part").unwrap_or(name);
+        let numbered = whole
+            .strip_prefix("disk")
+            .and_then(|rest| rest.strip_suffix(".qcow2"))
+            .is_some_and(|number| number.bytes().all(|b| b.is_ascii_digit()));
+        numbered || is_base(Some(machine_dir), &machine_dir.join(whole)) || COMPANIONS.contains(&whole)
+    };
+    let mut files = entries(machine_dir);
+    files.retain(ours);
+    files.extend(entries(&tpm(machine_dir)));
+    files
 }
 
 /// The last picture of the screen.
@@ -39,7 +128,13 @@ pub(crate) fn own(config: &EngineConfig, vm: &VmRow) -> Vec<PathBuf> {
     let disks = vm.spec.disks.iter().filter(|disk| is_own(&dir, disk)).map(|disk| disk.file.clone());
     let picture = thumbnail(&dir);
     let unfinished = picture.with_extension("png.part");
-    disks.chain([uefi_vars(&dir), picture, unfinished, config.serial_log(vm.id)]).collect()
+    let companions = COMPANIONS.iter().map(|name| dir.join(name));
+    disks
+        .chain(bases(&dir))
+        .chain(companions)
+        .chain(entries(&tpm(&dir)))
+        .chain([known_hosts(&dir), picture, unfinished, config.serial_log(vm.id)])
+        .collect()
 }
 
 /// The files a machine uses and those it leaves, with what they take on the disk.
@@ -55,10 +150,22 @@ pub(crate) fn list(config: &EngineConfig, id: voidvm_model::VmId, spec: &Machine
     for disk in &spec.disks {
         add(&disk.file, if is_own(&dir, disk) { FileOwner::Machine } else { FileOwner::User });
     }
-    for path in [uefi_vars(&dir), thumbnail(&dir)] {
+    for path in bases(&dir).into_iter().chain(COMPANIONS.iter().map(|name| dir.join(name))) {
         add(&path, FileOwner::Machine);
     }
-    for medium in spec.cdroms.iter().filter_map(|cdrom| cdrom.file.as_deref()) {
+    for path in entries(&tpm(&dir)).into_iter().chain([thumbnail(&dir)]) {
+        add(&path, FileOwner::Machine);
+    }
+    // What linked clones stand on is somebody else's.
+    let below =
+        spec.disks.iter().filter_map(|disk| voidvm_qemu::image::backing_files(&disk.file).ok()).flatten();
+    for path in below.filter(|file| file.parent() != Some(&dir)).collect::<std::collections::BTreeSet<_>>() {
+        if !spec.disks.iter().any(|disk| disk.file == path) {
+            add(&path, FileOwner::User);
+        }
+    }
+    let seed = seed(&dir);
+    for medium in spec.cdroms.iter().filter_map(|cdrom| cdrom.file.as_deref()).filter(|file| *file != seed) {
         add(medium, FileOwner::User);
     }
     files
@@ -87,7 +194,13 @@ pub(crate) fn remove(files: &[PathBuf]) -> Result<(), ErrorBody> {
     first
 }
 
-/// Removes a machine's directory if nothing is left in it; a file somebody else put there keeps it.
+/// Removes a machine's directory and the TPM's in it, as far as nothing is left in them; a file somebody else put there keeps
+/// them.
+pub(crate) fn remove_dirs(dir: &Path) {
+    remove_dir(&tpm(dir));
+    remove_dir(dir);
+}
+
 pub(crate) fn remove_dir(dir: &Path) {
     if let Err(error) = std::fs::remove_dir(dir)
         && !matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::DirectoryNotEmpty)
@@ -103,13 +216,19 @@ pub(crate) fn remove_dir(dir: &Path) {
 pub(crate) fn check(spec: &MachineSpec) -> Result<(), ErrorBody> {
     use rustix::fs::Access;
     let disks = spec.disks.iter().enumerate().map(|(at, disk)| {
-        (format!("spec.disks[{at}].file"), disk.file.as_path(), Access::READ_OK | Access::WRITE_OK)
+        let access = if disk.read_only { Access::READ_OK } else { Access::READ_OK | Access::WRITE_OK };
+        (format!("spec.disks[{at}].file"), disk.file.as_path(), access)
     });
     let media = spec.cdroms.iter().enumerate().filter_map(|(at, cdrom)| {
         cdrom.file.as_deref().map(|file| (format!("spec.cdroms[{at}].file"), file, Access::READ_OK))
     });
     for (field, file, access) in disks.chain(media) {
         rustix::fs::access(file, access).map_err(|error| io_error(file, &error.into()).with_field(field))?;
+    }
+    for (at, disk) in spec.disks.iter().enumerate().filter(|(_, disk)| disk.format == DiskFormat::Qcow2) {
+        if let Err(missing) = voidvm_qemu::image::backing_files(&disk.file) {
+            return Err(io_error(&missing.path, &missing.source).with_field(format!("spec.disks[{at}].file")));
+        }
     }
     Ok(())
 }

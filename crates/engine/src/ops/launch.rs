@@ -1,5 +1,5 @@
-//! Starting a machine: check, build the arguments, spawn, write the record, reach the monitor. The guest does not run yet when
-//! this ends: the driver lets it go once it watches the process.
+//! Starting a machine: check, build the arguments, make ready what stands beside QEMU, spawn, write the record, reach the
+//! monitor. The guest does not run yet when this ends: the driver lets it go once it watches the process.
 //!
 //! Invariants: when it fails or is given up, no process is left; the record is on its place before the guest can run; nothing
 //! is probed that has not changed since the last start.
@@ -7,19 +7,22 @@
 use std::net::{TcpListener, UdpSocket};
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 use voidvm_model::spec::{Accel, PortForward, Protocol};
 use voidvm_model::vm::ActiveAccel;
 use voidvm_model::{ErrorBody, ErrorCode, MachineSpec, VmId};
-use voidvm_qemu::args::{self, LaunchPaths};
+use voidvm_qemu::args;
+use voidvm_qemu::companion::{CompanionKind, CompanionRecord, Companions};
 use voidvm_qemu::process::{self, RunDir, RunRecord, boot_id};
 use voidvm_store::VmRow;
 
 use super::files;
+use super::outfit::{self, Outfit};
 use crate::ledger::Failure;
-use crate::platform::{self, Qemu};
-use crate::run::{Attached, Came};
+use crate::platform::Qemu;
+use crate::run::{Attached, Came, EXIT_FOLLOWS, Run};
 use crate::shared::Shared;
 use crate::supervisor::adopt::{AttachError, LAST_WORDS, attach};
 
@@ -43,6 +46,8 @@ impl From<ErrorBody> for Refused {
 pub(crate) struct CommandLine {
     pub(crate) qemu: Arc<Qemu>,
     pub(crate) accel: ActiveAccel,
+    /// The hardware, with everything settled that the specification leaves open for the first start.
+    pub(crate) spec: MachineSpec,
     pub(crate) argv: Vec<std::ffi::OsString>,
 }
 
@@ -56,44 +61,50 @@ pub(crate) async fn command_line(
 ) -> Result<CommandLine, ErrorBody> {
     let qemu = shared.platform.qemu(shared.preferences().qemu_binary).await?;
     let accel = accel(shared, &qemu, spec).await?;
-    let dir = RunDir::new(&shared.config.runtime_dir, id);
-    let uefi = spec.firmware.is_uefi();
-    let paths = LaunchPaths {
-        qmp: dir.qmp(),
-        serial: dir.serial(),
-        serial_log: shared.config.serial_log(id),
-        agent: dir.agent(),
-        uefi_code: if uefi { Some(platform::firmware()?.code) } else { None },
-        uefi_vars: uefi.then(|| files::uefi_vars(&shared.config.machine_dir(id))),
-        ..LaunchPaths::default()
-    };
+    let spec = outfit::settled(spec, &qemu.capabilities);
+    let paths = outfit::paths(shared, id, &spec, &qemu.capabilities)?;
     let argv =
-        args::build(id, name, spec, accel, &paths, &qemu.capabilities).map_err(|error| error.body())?;
-    Ok(CommandLine { qemu, accel, argv })
+        args::build(id, name, &spec, accel, &paths, &qemu.capabilities).map_err(|error| error.body())?;
+    Ok(CommandLine { qemu, accel, spec, argv })
 }
 
 /// Starts the process of a machine.
 pub(crate) async fn launch(
     shared: Arc<Shared>,
-    vm: VmRow,
+    mut vm: VmRow,
     cancel: CancellationToken,
 ) -> Result<Box<Attached>, Refused> {
     files::check(&vm.spec).map_err(Refused::Broken)?;
     check_memory(&vm.spec)?;
     check_ports(&shared, &vm)?;
-    let CommandLine { qemu, accel, argv } = command_line(&shared, (vm.id, &vm.name, &vm.spec)).await?;
+    let CommandLine { qemu, accel, spec, argv } = command_line(&shared, (vm.id, &vm.name, &vm.spec)).await?;
     if cancel.is_cancelled() {
         return Err(Refused::Cancelled);
     }
+    if vm.spec != spec {
+        // Before anything runs: the guest never sees another machine type than the one that is remembered.
+        vm.spec = spec;
+        shared.store.vms().update(&vm).await.map_err(|error| error.body())?;
+    }
+    let boot_id = boot_id().map_err(|error| internal("the boot id cannot be read", &error))?;
     let dir = RunDir::new(&shared.config.runtime_dir, vm.id);
+    // Those of a start that was cut.
+    Companions::find(dir.clone()).end(Duration::ZERO).await;
     prepare(&dir, &shared.config.serial_log(vm.id))?;
-    let spawned = process::spawn(&qemu.binary, &argv, &dir).map_err(|error| error.body())?;
+    let Outfit { inherited, mut companions } = outfit::ready(&shared, vm.id, &vm.spec).await?;
+    let spawned = match process::spawn(&qemu.binary, &argv, &dir, inherited) {
+        Ok(spawned) => spawned,
+        Err(error) => {
+            companions.end(Duration::ZERO).await;
+            return Err(error.body().into());
+        }
+    };
     let process = spawned.handle;
     let record = RunRecord {
         uuid: vm.id,
         pid: process.pid(),
         start_ticks: spawned.start_ticks,
-        boot_id: boot_id().map_err(|error| internal("the boot id cannot be read", &error))?,
+        boot_id,
         started_at: spawned.started_at,
         qemu_version: qemu.version(),
         accel,
@@ -116,19 +127,66 @@ pub(crate) async fn launch(
             },
         }
     };
-    let outcome = tokio::select! {
+    let mut outcome = tokio::select! {
         biased;
         () = cancel.cancelled() => Err(Refused::Cancelled),
         exit = process.wait_exit() => {
             tracing::warn!(vm = %vm.id, ?exit, "QEMU ended before it could be reached");
             Err(died(exit, &dir))
         }
+        // QEMU waits for one that has ended without a word.
+        ended = companions.next_end(EXIT_FOLLOWS) => Err(companion_failed(&ended, &dir)),
         reached = reached => reached,
     };
-    if outcome.is_err() {
-        end(&process, &dir).await;
+    if let Ok(attached) = &mut outcome
+        && let Err(body) = unplug(&attached.run, &vm.spec).await
+    {
+        outcome = Err(body.into());
+    }
+    match &mut outcome {
+        Ok(attached) => attached.companions = companions,
+        Err(_) => {
+            end(&process, &dir).await;
+            companions.end(Duration::ZERO).await;
+        }
     }
     outcome
+}
+
+/// Takes the cables out that are not to be in: QEMU has no argument for it.
+async fn unplug(run: &Run, spec: &MachineSpec) -> Result<(), ErrorBody> {
+    for nic in spec.nics.iter().filter(|nic| !nic.link) {
+        let arguments = [("name".to_owned(), nic.id.as_str().into()), ("up".to_owned(), false.into())];
+        let within = voidvm_qemu::qmp::COMMAND_TIMEOUT;
+        run.qmp()?
+            .execute_raw("set_link", Some(arguments.into_iter().collect()), within)
+            .await
+            .map_err(|error| error.body())?;
+    }
+    Ok(())
+}
+
+/// A program beside QEMU ended before the machine ran.
+fn companion_failed(record: &CompanionRecord, dir: &RunDir) -> Refused {
+    let (program, what) = match record.kind {
+        CompanionKind::Tpm => ("swtpm", "The TPM"),
+        CompanionKind::Share => ("virtiofsd", "A shared folder"),
+        CompanionKind::Network => ("passt", "The network"),
+    };
+    let words = record.words(dir);
+    let mut body = ErrorBody::new(
+        ErrorCode::CompanionFailed,
+        format!("{what} could not be had: {program} ended at once."),
+    )
+    .with_hint("Its own words say why; the doctor page may, too.")
+    .with_detail("program", program);
+    if let Some(device) = &record.device {
+        body = body.with_detail("device", device.to_string());
+    }
+    Refused::Failed(Failure {
+        stderr: Some(words.clone()).filter(|words| !words.is_empty()),
+        error: body.with_detail("stderr", words),
+    })
 }
 
 /// Ends a process whose guest never ran, and waits until it is gone.
@@ -224,7 +282,7 @@ fn check_ports(shared: &Shared, vm: &VmRow) -> Result<(), ErrorBody> {
     }
 }
 
-fn is_free(forward: &PortForward) -> bool {
+pub(crate) fn is_free(forward: &PortForward) -> bool {
     let address = (forward.host_address, forward.host_port);
     let bound = match forward.protocol {
         Protocol::Tcp => TcpListener::bind(address).map(drop),

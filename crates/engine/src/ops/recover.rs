@@ -8,8 +8,10 @@ use voidvm_model::{ErrorBody, VmId};
 use voidvm_qemu::process::{self, ProcessHandle, RunDir, RunRecord};
 use voidvm_store::{IntentAction, OpenIntent, VmRow};
 
-use super::{create, delete, files};
+use super::{build, clone, delete, files};
+use crate::images;
 use crate::shared::Shared;
+use crate::storage;
 use crate::supervisor::{self, Begin};
 
 /// Brings store, files and machines together again. Adoption goes on when this returns.
@@ -23,8 +25,17 @@ pub(crate) async fn recover(shared: &Arc<Shared>) -> Result<(), ErrorBody> {
     for operation in &interrupted {
         tracing::warn!(operation = %operation.id, kind = operation.kind.as_str(), subject = operation.subject, "was interrupted");
     }
+    let open = store.journal().open().await.map_err(|error| error.body())?;
+    for OpenIntent { intent, .. } in &open {
+        // Its files went to the trash; the row was to follow.
+        if let (IntentAction::Trash, Some(vm)) = (intent.action, intent.vm_id)
+            && delete::is_trashed(&shared.config.machine_dir(vm))
+        {
+            store.vms().delete(vm).await.map_err(|error| error.body())?;
+        }
+    }
     let rows = store.vms().list().await.map_err(|error| error.body())?;
-    for open in store.journal().open().await.map_err(|error| error.body())? {
+    for open in open {
         close_intent(shared, &rows, open).await;
     }
     // A start that was cut may have left a process before its state was written down.
@@ -45,13 +56,29 @@ pub(crate) async fn recover(shared: &Arc<Shared>) -> Result<(), ErrorBody> {
 
 async fn close_intent(shared: &Shared, rows: &[VmRow], open: OpenIntent) {
     let OpenIntent { id, intent, .. } = open;
+    if matches!(
+        intent.action,
+        IntentAction::VolumeWrite | IntentAction::VolumeMove | IntentAction::VolumeRemove
+    ) {
+        return storage::recover(shared, rows, id, &intent).await;
+    }
+    if matches!(intent.action, IntentAction::ImageMake | IntentAction::ImageRemove) {
+        return images::close_intent(shared, id, &intent).await;
+    }
     let Some(vm) = intent.vm_id else { return };
     let there = rows.iter().any(|row| row.id == vm);
     match intent.action {
+        IntentAction::Freeze => clone::unfreeze(&intent),
         // The row is the machine: with it a creation was done, and a deletion had not begun.
         _ if there => {}
-        IntentAction::Create => create::undo(&shared.config.machine_dir(vm), &intent),
-        IntentAction::Delete => {
+        // Closed above.
+        IntentAction::VolumeWrite
+        | IntentAction::VolumeMove
+        | IntentAction::VolumeRemove
+        | IntentAction::ImageMake
+        | IntentAction::ImageRemove => {}
+        IntentAction::Create => build::undo(&shared.config.machine_dir(vm)),
+        IntentAction::Delete | IntentAction::Trash => {
             if let Err(error) = delete::finish(shared, &intent) {
                 tracing::error!(%vm, %error, "a deletion could not be finished");
                 return;

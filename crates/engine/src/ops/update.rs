@@ -11,6 +11,7 @@ use super::{files, launch};
 use crate::fleet::file_in_use;
 use crate::ledger::{Cancel, Outcome, Subject};
 use crate::shared::Shared;
+use crate::storage;
 
 /// The longest description, in characters.
 const DESCRIPTION_MAX: usize = 10_000;
@@ -41,7 +42,7 @@ pub(crate) async fn update(
     if let Some(spec) = request.spec {
         spec.validate()?;
         if spec != vm.spec {
-            check_files(shared, vm, &spec)?;
+            check_files(shared, vm, &spec).await?;
             launch::check_memory(&spec)?;
         }
         changed.spec = spec;
@@ -113,7 +114,7 @@ pub(crate) fn check_meta(meta: &VmMeta) -> Result<(), ErrorBody> {
 }
 
 /// Files that a change brings in must be there, be nobody else's, and not be called the machine's own when they are not.
-fn check_files(shared: &Shared, vm: &VmRow, spec: &MachineSpec) -> Result<(), ErrorBody> {
+async fn check_files(shared: &Shared, vm: &VmRow, spec: &MachineSpec) -> Result<(), ErrorBody> {
     let dir = shared.config.machine_dir(vm.id);
     for (at, disk) in spec.disks.iter().enumerate() {
         let field = format!("spec.disks[{at}]");
@@ -124,8 +125,15 @@ fn check_files(shared: &Shared, vm: &VmRow, spec: &MachineSpec) -> Result<(), Er
             )
             .with_hint("Say that the file is the user's."));
         }
-        if let Some(user) = shared.fleet.user_of(&disk.file, Some(vm.id)) {
-            return Err(file_in_use(&disk.file, &user).with_field(format!("{field}.file")));
+        let field = format!("{field}.file");
+        if let Some(user) = shared.fleet.rival_of(disk, vm.id) {
+            return Err(file_in_use(&disk.file, &user).with_field(field));
+        }
+        shared.holds.check(&disk.file).map_err(|error| error.with_field(field.as_str()))?;
+        // What a machine writes to a file that others stand on would break those.
+        let new = !vm.spec.disks.iter().any(|old| old.file == disk.file && !old.read_only);
+        if new && !disk.read_only {
+            storage::check_childless(shared, &disk.file).await.map_err(|error| error.with_field(field))?;
         }
     }
     files::check(spec)

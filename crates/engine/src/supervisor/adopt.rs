@@ -14,6 +14,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use voidvm_model::vm::ActiveAccel;
 use voidvm_model::{ErrorBody, ErrorCode, OperationKind, Origin, VmId, VmState};
+use voidvm_qemu::companion::Companions;
 use voidvm_qemu::process::{Identity, ProcessHandle, RunDir, RunRecord, boot_id, identify};
 use voidvm_qemu::qmp::{Qmp, QmpError};
 use voidvm_store::VmRow;
@@ -83,8 +84,12 @@ pub(crate) async fn attach(
         Came::Launched => GuestStatus::Prelaunch,
         Came::Adopted => interview(&qmp, record.uuid, patience).await?,
     };
+    let companions = match came {
+        Came::Launched => Companions::none(dir.clone()),
+        Came::Adopted => Companions::find(dir.clone()),
+    };
     let run = Run::new(process, record, dir, came, Some(qmp));
-    Ok((Attached { run, events: Some(events) }, status))
+    Ok((Attached { run, events: Some(events), companions }, status))
 }
 
 /// Makes sure that a monitor is machine `id`'s, and asks what its guest does.
@@ -101,6 +106,8 @@ async fn interview(qmp: &Qmp, id: VmId, patience: Duration) -> Result<GuestStatu
 pub(crate) async fn find(shared: Arc<Shared>, vm: VmRow, stray: Option<ProcessHandle>) -> Found {
     let dir = RunDir::new(&shared.config.runtime_dir, vm.id);
     let Some((process, record)) = process_of(&vm, &dir, stray) else {
+        // Those of a start that was cut have nobody to end with.
+        Companions::find(dir.clone()).end(LAST_WORDS).await;
         return Found::Absent(last_end(&vm, &dir));
     };
     let named = Subject::Vm(vm.id, &vm.name);
@@ -134,8 +141,12 @@ pub(crate) async fn find(shared: Arc<Shared>, vm: VmRow, stray: Option<ProcessHa
         Err(None) => (Found::Absent(last_end(&vm, &dir)), Outcome::Succeeded),
         Err(Some(error)) => {
             let body = error.body();
+            let companions = Companions::find(dir.clone());
             let run = Run::new(process, record, dir, Came::Adopted, None);
-            (Found::Mute(Attached { run, events: None }, body.clone()), Outcome::Failed(body.into()))
+            (
+                Found::Mute(Attached { run, events: None, companions }, body.clone()),
+                Outcome::Failed(body.into()),
+            )
         }
     };
     if let Some(ticket) = ticket {

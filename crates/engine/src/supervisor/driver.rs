@@ -13,6 +13,7 @@ use jiff::Timestamp;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::MissedTickBehavior;
 use voidvm_model::{ErrorBody, Operation, Origin, VmState, VmView};
+use voidvm_qemu::companion::CompanionRecord;
 use voidvm_qemu::process::{Exit, ProcessHandle, RunDir};
 use voidvm_qemu::qmp::QmpEvent;
 use voidvm_store::VmRow;
@@ -21,9 +22,9 @@ use super::policy::{self, Refusal, Turn};
 use super::publish::Publisher;
 use super::work::{InHand, Job, Pulse, Step, finished, given_up};
 use super::{MAILBOX, Machine, Message, Order};
+use crate::hotplug::Problems;
 use crate::ledger::Outcome;
 use crate::ops::delete::{self, Deletion};
-use crate::hotplug::Problems;
 use crate::ops::{launch, power};
 use crate::pending;
 use crate::run::{Live, Run};
@@ -47,6 +48,8 @@ pub(super) struct Driver {
     pub(super) live: Option<Live>,
     pub(super) queue: VecDeque<Job>,
     pub(super) work: InHand<Step>,
+    /// While somebody works on its files.
+    pub(super) lent: super::lend::LoanInHand,
     pub(super) pulse: InHand<Pulse>,
     /// A change of the hardware on its way into the running guest.
     pub(super) applying: InHand<Problems>,
@@ -72,6 +75,8 @@ enum Happening {
     Event(Option<QmpEvent>),
     Step(Step),
     GivenUp(usize),
+    CompanionEnded(CompanionRecord),
+    Returned,
     Message(Option<Message>),
     Pulse(Pulse),
     Applied(Problems),
@@ -91,13 +96,20 @@ pub(crate) fn spawn(shared: Arc<Shared>, mut vm: VmRow, begin: Begin) -> Arc<Mac
     let made_by = if let Begin::Made(origin) = begin { Some(origin) } else { None };
     let first = view(&vm, None, &Problems::default(), None);
     let publisher = Publisher::new(first, shared.bus.clone(), made_by);
-    let machine = Machine { id: vm.id, mailbox: letters, view: publisher.subscribe(), run: runs };
+    let machine = Machine {
+        id: vm.id,
+        mailbox: letters,
+        view: publisher.subscribe(),
+        run: runs,
+        loans: Arc::default(),
+    };
     let mut driver = Driver {
         shared,
         vm,
         live: None,
         queue: VecDeque::new(),
         work: None,
+        lent: None,
         pulse: None,
         applying: None,
         apply_again: false,
@@ -159,8 +171,8 @@ impl Driver {
             let waiting = self.queue.iter().enumerate().filter(|(_, job)| !job.told);
             let tokens = waiting.map(|(at, job)| (at, job.ticket.cancel().clone())).collect();
             let asleep = self.live.is_none() || self.pulse.is_some();
-            let Self { live, work, pulse, mailbox, applying, .. } = &mut self;
-            let (process, events) = Live::split(live);
+            let Self { live, work, lent, pulse, mailbox, applying, .. } = &mut self;
+            let (process, events, companions) = Live::split(live);
             let happening = tokio::select! {
                 biased;
                 exit = Live::exited(process) => Happening::Exit(exit),
@@ -168,6 +180,8 @@ impl Driver {
                 step = finished(work) => Happening::Step(step),
                 problems = finished(applying) => Happening::Applied(problems),
                 job = given_up(tokens) => Happening::GivenUp(job),
+                ended = Live::companion_ended(companions) => Happening::CompanionEnded(ended),
+                () = finished(lent) => Happening::Returned,
                 message = mailbox.recv() => Happening::Message(message),
                 pulse = finished(pulse) => Happening::Pulse(pulse),
                 _ = heartbeat.tick(), if !asleep => Happening::Heartbeat,
@@ -177,6 +191,9 @@ impl Driver {
                 Happening::Event(event) => self.on_event(event),
                 Happening::Step(step) => self.on_step(step),
                 Happening::GivenUp(job) => self.give_up(job),
+                Happening::CompanionEnded(record) => self.on_companion_ended(&record),
+                // What waited for it begins at the top of the loop.
+                Happening::Returned => {}
                 Happening::Message(Some(message)) => self.on_message(message).await,
                 // The engine was dropped without a word.
                 Happening::Message(None) => self.retire(),
@@ -235,7 +252,7 @@ impl Driver {
 
     /// Begins the first of the queue, as far as that needs no waiting.
     fn advance(&mut self) {
-        while self.work.is_none() && self.vm.state != VmState::Adopting {
+        while self.work.is_none() && self.lent.is_none() && self.vm.state != VmState::Adopting {
             let Some(job) = self.queue.front() else { return };
             if job.begun {
                 return;
@@ -299,8 +316,9 @@ impl Driver {
             Order::Pause => self.work = Some(Box::pin(power::command(qmp, power::Command::Pause))),
             Order::Resume => self.work = Some(Box::pin(power::command(qmp, power::Command::Resume))),
             Order::Reset => self.work = Some(Box::pin(power::command(qmp, power::Command::Reset))),
-            Order::Delete { disks } => {
-                let delete = delete::delete(Arc::clone(&self.shared), self.vm.clone(), operation, disks);
+            Order::Delete { disks, children } => {
+                let how = (disks, children);
+                let delete = delete::delete(Arc::clone(&self.shared), self.vm.clone(), operation, how);
                 self.work = Some(Box::pin(async move { Step::Deleted(delete.await) }));
             }
         }
@@ -348,6 +366,8 @@ impl Driver {
     /// The process is up, held before the guest's first instruction: from here its exit and events are seen. Let it go.
     fn install(&mut self, attached: crate::run::Attached) {
         let run = Arc::clone(&attached.run);
+        // The start has settled on a machine type, and written it down.
+        self.vm.spec.machine_version.clone_from(&run.record().spec.machine_version);
         self.live = Some(Live::new(attached, &self.shared));
         if let Some(job) = self.queue.front() {
             job.ticket.seal();

@@ -3,6 +3,7 @@
 //! * [`policy`]: may this request run now, or after those before it? Pure.
 //! * [`driver`]: the select loop: process exit > monitor event > end of the work in hand > request > heartbeat.
 //! * [`adopt`]: at start-up, whose process is still there?
+//! * [`lend`]: a machine without a process, held still for whoever works on its files.
 //! * [`publish`]: the view as everybody sees it, with its generation.
 
 use std::sync::Arc;
@@ -10,12 +11,13 @@ use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot, watch};
 use voidvm_model::contract::VmUpdateRequest;
-use voidvm_model::{ErrorBody, ErrorCode, Operation, Origin, VmId, VmState, VmView};
+use voidvm_model::{ErrorBody, ErrorCode, MachineSpec, Operation, Origin, VmId, VmState, VmView};
 
 use crate::run::Run;
 
 pub(crate) mod adopt;
 mod driver;
+pub(crate) mod lend;
 mod observe;
 pub mod policy;
 mod publish;
@@ -38,14 +40,25 @@ pub(crate) enum Order {
     Pause,
     Resume,
     Reset,
-    Delete { disks: Disks },
+    Delete { disks: Disks, children: Children },
 }
 
 /// What becomes of a deleted machine's disks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Disks {
     Remove,
+    /// They and everything else of the machine go to the desktop's trash.
+    Trash,
     Keep,
+}
+
+/// What becomes of linked clones that stand on a deleted machine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Children {
+    /// They keep it from being deleted.
+    Refuse,
+    /// What they need is copied into them first.
+    Flatten,
 }
 
 impl Order {
@@ -75,6 +88,14 @@ pub(crate) enum Message {
         origin: Origin,
         reply: oneshot::Sender<Result<VmView, ErrorBody>>,
     },
+    Lend {
+        reply: oneshot::Sender<Result<lend::Lent, ErrorBody>>,
+    },
+    /// Of a machine on loan.
+    Redefine {
+        spec: Box<MachineSpec>,
+        reply: oneshot::Sender<Result<(), ErrorBody>>,
+    },
     /// The app ends; machines go on.
     Retire,
 }
@@ -86,6 +107,8 @@ pub(crate) struct Machine {
     mailbox: mpsc::Sender<Message>,
     view: watch::Receiver<Arc<VmView>>,
     run: watch::Receiver<Option<Arc<Run>>>,
+    /// Who may borrow it next.
+    loans: Arc<tokio::sync::Mutex<()>>,
 }
 
 impl Machine {

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use voidvm_model::{ErrorBody, ErrorCode, VmState};
+use voidvm_qemu::companion::{CompanionKind, CompanionRecord};
 use voidvm_qemu::process::{Exit, explain};
 use voidvm_qemu::qmp::{Qmp, QmpEvent};
 
@@ -166,6 +167,14 @@ impl Driver {
         if stderr.is_empty() { body } else { body.with_detail("stderr", stderr) }
     }
 
+    /// A program beside QEMU has ended, and QEMU has not.
+    pub(super) fn on_companion_ended(&mut self, record: &CompanionRecord) {
+        let Some(live) = &self.live else { return };
+        let words = record.words(&live.run.dir);
+        tracing::warn!(vm = %self.vm.id, ?record, words, "a program beside QEMU has ended");
+        self.attend(Some(companion_ended(record, &words)));
+    }
+
     /// The process has ended: what that means, and what becomes of the work in hand.
     pub(super) async fn on_exit(&mut self, exit: Exit) {
         let Some(mut live) = self.live.take() else { return };
@@ -178,6 +187,7 @@ impl Driver {
                 live.shutdown = serde_json::from_value(event.data).ok();
             }
         }
+        live.see_companions_off().await;
         let stderr = live.run.dir.stderr_tail();
         let end = judge(&live, exit, &stderr);
         tracing::info!(vm = %self.vm.id, ?exit, shutdown = ?live.shutdown, ?end, "the process has ended");
@@ -253,6 +263,19 @@ fn judge(live: &Live, exit: Exit, stderr: &str) -> End {
         }
         _ => crashed(explain(exit, stderr)),
     }
+}
+
+fn companion_ended(record: &CompanionRecord, words: &str) -> ErrorBody {
+    let device = record.device.as_ref().map(|id| format!(" ({id})")).unwrap_or_default();
+    let (program, lost) = match record.kind {
+        CompanionKind::Tpm => ("swtpm", "the guest has no TPM any more".to_owned()),
+        CompanionKind::Share => ("virtiofsd", format!("a shared folder{device} no longer answers")),
+        CompanionKind::Network => ("passt", format!("a network card{device} is cut off")),
+    };
+    ErrorBody::new(ErrorCode::CompanionFailed, format!("The program {program} has ended: {lost}."))
+        .with_hint("Stop the machine and start it again.")
+        .with_detail("program", program)
+        .with_detail("stderr", words)
 }
 
 /// What a reason of QEMU's for holding the guest means to a person; `None` for a wished pause.

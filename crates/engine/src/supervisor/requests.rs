@@ -7,11 +7,12 @@ use voidvm_model::{ErrorBody, ErrorCode, Operation, Origin, VmState, VmView};
 use voidvm_store::VmRow;
 
 use super::driver::Driver;
+use super::lend::starts;
 use super::policy::{self, Refusal, Verdict};
 use super::work::Job;
 use super::{Message, Order};
-use crate::ledger::{Cancel, Outcome, Subject};
 use crate::hotplug::{self, Problems};
+use crate::ledger::{Cancel, Outcome, Subject};
 use crate::ops::update;
 
 impl Driver {
@@ -30,6 +31,14 @@ impl Driver {
                     let _ = reply.send(answer);
                 }
             }
+            Message::Lend { reply } => {
+                let lent = self.lend();
+                let _ = reply.send(lent);
+            }
+            Message::Redefine { spec, reply } => {
+                let redefined = self.redefine(*spec).await;
+                let _ = reply.send(redefined);
+            }
             Message::Retire => self.retire(),
         }
     }
@@ -40,6 +49,13 @@ impl Driver {
         }
         let actions: Vec<_> = self.queue.iter().map(|job| job.order.action()).collect();
         let action = order.action();
+        if self.vm.meta.template && starts(action) {
+            return Err(ErrorBody::new(
+                ErrorCode::InvalidState,
+                format!("“{}” is a template: it is copied, never started.", self.vm.name),
+            )
+            .with_hint("Clone it and start the clone, or make it a machine again."));
+        }
         match policy::admit(self.vm.state, &actions, action) {
             Verdict::Refuse(refusal) => return Err(self.refused(order, refusal)),
             Verdict::Join => {
@@ -70,6 +86,9 @@ impl Driver {
         if self.queue.iter().any(|job| matches!(job.order, Order::Delete { .. })) {
             return Err(self.refused(Order::Start, Refusal::Behind(policy::Action::Delete)));
         }
+        if self.lent.is_some() && request.spec.as_ref().is_some_and(|spec| *spec != self.vm.spec) {
+            return Err(self.lent_out());
+        }
         let changed = update::update(&self.shared, &self.vm, request, origin).await?;
         let mended = self.vm.state == VmState::Broken && changed.spec != self.vm.spec;
         self.vm = VmRow {
@@ -91,7 +110,8 @@ impl Driver {
     /// Begins to give a running guest what its machine was given; whether there is anything to wait for.
     pub(super) fn begin_apply(&mut self) -> bool {
         let Some(live) = &self.live else { return false };
-        let reachable = matches!(self.vm.state, VmState::Running | VmState::Paused) && live.run.monitor().is_some();
+        let reachable =
+            matches!(self.vm.state, VmState::Running | VmState::Paused) && live.run.monitor().is_some();
         if !reachable || live.run.record().spec == self.vm.spec {
             return false;
         }
@@ -108,7 +128,8 @@ impl Driver {
     /// Begins to look which devices there are, unless they are being changed, which begins with that.
     pub(super) fn begin_look(&mut self) {
         let (Some(live), None) = (&self.live, &self.applying) else { return };
-        let (look, problems) = (hotplug::look(Arc::clone(&live.run), self.vm.spec.clone()), self.problems.clone());
+        let (look, problems) =
+            (hotplug::look(Arc::clone(&live.run), self.vm.spec.clone()), self.problems.clone());
         self.applying = Some(Box::pin(async move {
             look.await;
             problems

@@ -1,5 +1,6 @@
 //! Making images: whole or not at all.
 
+use std::ffi::OsStr;
 use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -11,8 +12,9 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use voidvm_model::Bytes;
 use voidvm_model::spec::DiskFormat;
+use voidvm_model::system::ImageKind;
 
-use super::{ImageError, PATIENCE, QemuImg, absolute, format_name};
+use super::{ImageError, PATIENCE, QemuImg, absolute, format_name, kind_name};
 use crate::tool;
 
 /// How much of a copy is done, in hundredths of a per cent: 0 to 10,000. Never goes back.
@@ -28,7 +30,7 @@ impl QemuImg {
         let size = size.0.to_string();
         let args = ["create", "-q", "-f", "qcow2"];
         absolute(path)?;
-        let all = args.iter().map(std::ffi::OsStr::new).chain([part.path.as_os_str(), size.as_ref()]);
+        let all = args.iter().map(OsStr::new).chain([part.path.as_os_str(), size.as_ref()]);
         let finished = self.ended(tool::run(self.path(), all, PATIENCE).await)?;
         if !finished.status.success() {
             return Err(ImageError::Failed { path: path.to_owned(), stderr: finished.stderr });
@@ -50,11 +52,105 @@ impl QemuImg {
         progress: &CopyProgress,
         cancel: &CancellationToken,
     ) -> Result<(), ImageError> {
+        self.convert_as(source, format_name(format), target, &["-O", "qcow2"], progress, cancel).await
+    }
+
+    /// Copies an image of any kind into a new qcow2 file, as [`QemuImg::copy`].
+    ///
+    /// # Errors
+    /// As [`QemuImg::copy`].
+    pub async fn copy_kind(
+        &self,
+        source: &Path,
+        kind: ImageKind,
+        target: &Path,
+        progress: &CopyProgress,
+        cancel: &CancellationToken,
+    ) -> Result<(), ImageError> {
+        self.convert_as(source, kind_name(kind), target, &["-O", "qcow2"], progress, cancel).await
+    }
+
+    /// Copies an image into a new file that other programs read: a VMware disk for streaming, as an OVA holds it.
+    ///
+    /// # Errors
+    /// As [`QemuImg::copy`].
+    pub async fn copy_to_vmdk(
+        &self,
+        source: &Path,
+        format: DiskFormat,
+        target: &Path,
+        progress: &CopyProgress,
+        cancel: &CancellationToken,
+    ) -> Result<(), ImageError> {
+        let to = ["-O", "vmdk", "-o", "subformat=streamOptimized"];
+        self.convert_as(source, format_name(format), target, &to, progress, cancel).await
+    }
+
+    /// Lets a qcow2 image stand on another one, or on none, showing the same as before: what it would lose is copied into it.
+    ///
+    /// At every instant the file shows what it showed, also when this is cut: the header, which names what is below, is
+    /// written last.
+    ///
+    /// # Errors
+    /// When somebody uses the image, or why it failed.
+    pub async fn rebase(&self, path: &Path, below: Option<(&Path, DiskFormat)>) -> Result<(), ImageError> {
+        absolute(path)?;
+        let mut command = tool::command(self.path());
+        command.args(["rebase", "-q", "-f", "qcow2"]);
+        match below {
+            Some((below, format)) => {
+                absolute(below)?;
+                command.args(["-F", format_name(format), "-b"]).arg(below);
+            }
+            None => {
+                command.args(["-b", ""]);
+            }
+        }
+        let child = command
+            .arg(path)
+            .spawn()
+            .map_err(|source| ImageError::Exec { program: self.path().to_owned(), source })?;
+        // As long as copying everything takes.
+        let finished = self.ended(tool::finish(child, Duration::from_secs(24 * 3600)).await)?;
+        if finished.status.success() {
+            return Ok(());
+        }
+        Err(ImageError::Failed { path: path.to_owned(), stderr: finished.stderr })
+    }
+
+    pub(super) async fn convert_as(
+        &self,
+        source: &Path,
+        from: &str,
+        target: &Path,
+        to: &[&str],
+        progress: &CopyProgress,
+        cancel: &CancellationToken,
+    ) -> Result<(), ImageError> {
         absolute(source)?;
         let part = Part::beside(target)?;
+        let options = ["convert", "-p", "-f", from];
+        let args =
+            options.iter().chain(to).map(OsStr::new).chain([source.as_os_str(), part.path.as_os_str()]);
+        let ended = self.long(args, target, progress, cancel).await?;
+        if !ended.status.success() {
+            return Err(ImageError::Failed { path: target.to_owned(), stderr: ended.stderr });
+        }
+        part.finish().await?;
+        progress.send_replace(10_000);
+        Ok(())
+    }
+
+    /// Runs a command that may take long, until it ends or is given up; an error is about `path`.
+    pub(super) async fn long<'a>(
+        &self,
+        args: impl IntoIterator<Item = &'a OsStr>,
+        path: &Path,
+        progress: &CopyProgress,
+        cancel: &CancellationToken,
+    ) -> Result<Ended, ImageError> {
         let mut child = tool::command(self.path())
-            .args(["convert", "-p", "-f", format_name(format), "-O", "qcow2"])
-            .args([source, &part.path])
+            .args(args)
             .spawn()
             .map_err(|source| ImageError::Exec { program: self.path().to_owned(), source })?;
         let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
@@ -73,13 +169,8 @@ impl QemuImg {
             return Err(ImageError::Cancelled);
         };
         let (status, stderr) =
-            ended.map_err(|source: io::Error| ImageError::Io { path: target.to_owned(), source })?;
-        if !status.success() {
-            return Err(ImageError::Failed { path: target.to_owned(), stderr });
-        }
-        part.finish().await?;
-        progress.send_replace(10_000);
-        Ok(())
+            ended.map_err(|source: io::Error| ImageError::Io { path: path.to_owned(), source })?;
+        Ok(Ended { status, stderr })
     }
 
     /// Copies a small image into a new qcow2 file, without progress.
@@ -110,7 +201,7 @@ impl QemuImg {
         }
         let size = size.0.to_string();
         let args = ["resize", "-q", "-f", format_name(format)];
-        let all = args.iter().map(std::ffi::OsStr::new).chain([path.as_os_str(), size.as_ref()]);
+        let all = args.iter().map(OsStr::new).chain([path.as_os_str(), size.as_ref()]);
         let finished = self.ended(tool::run(self.path(), all, PATIENCE).await)?;
         if finished.status.success() {
             Ok(())
@@ -118,6 +209,12 @@ impl QemuImg {
             Err(ImageError::Failed { path: path.to_owned(), stderr: finished.stderr })
         }
     }
+}
+
+/// How a long command ended.
+pub(super) struct Ended {
+    pub(super) status: std::process::ExitStatus,
+    pub(super) stderr: String,
 }
 
 /// A file on its way to its name; removed when it is dropped before it got there.

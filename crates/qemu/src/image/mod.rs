@@ -7,8 +7,12 @@
 //!   file is never replaced.
 //! * What is no disk is refused by name (a web page, an archive, a truncated download), not handed to a guest.
 
+mod luks;
 mod make;
+mod overlay;
 mod sniff;
+mod vmdk;
+mod volume;
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -20,7 +24,10 @@ use voidvm_model::system::{ImageInfo, ImageKind};
 use voidvm_model::{Bytes, ErrorBody, ErrorCode};
 
 pub use make::CopyProgress;
+pub use overlay::{ChainError, Header, backing_files, header, overlay};
 use sniff::Found;
+pub use sniff::{Packing, is_web_page, packing};
+pub use volume::{Allocation, Repair};
 
 use crate::tool::{self, Finished, RunError};
 
@@ -206,11 +213,16 @@ impl QemuImg {
         let found = tokio::task::spawn_blocking(move || sniff::look(&owned))
             .await
             .map_err(|error| ImageError::Io { path: path.to_owned(), source: error.into() })??;
-        let format = match found {
-            Found::Qcow2 => "qcow2",
-            Found::Raw | Found::Iso { .. } => "raw",
+        let (kind, volume_id) = match found {
+            Found::Qcow2 => (ImageKind::Qcow2, None),
+            Found::Raw => (ImageKind::Raw, None),
+            Found::Iso { volume_id } => (ImageKind::Iso, volume_id),
+            Found::Foreign(kind) => (kind, None),
         };
-        let info: Info = self.json(path, &["info", "--output=json", "-U", "-f", format]).await?;
+        if kind == ImageKind::Vmdk {
+            vmdk::check_extents(path)?;
+        }
+        let info: Info = self.json(path, &["info", "--output=json", "-U", "-f", kind_name(kind)]).await?;
         let invalid = |reason: &str, hint| {
             Err(ImageError::Invalid { path: path.to_owned(), reason: reason.to_owned(), hint })
         };
@@ -230,6 +242,12 @@ impl QemuImg {
             return invalid("The image has no size.", "Choose another file.");
         }
         let backing_file = match info.full_backing_filename.or(info.backing_filename) {
+            Some(_) if kind != ImageKind::Qcow2 => {
+                return invalid(
+                    "The disk stands on another one, as a snapshot's does.",
+                    "Merge the snapshots in the program it comes from, then try again.",
+                );
+            }
             // A file that came from elsewhere could name any file, or any server, to be shown to the guest.
             Some(backing) if !Path::new(&backing).is_absolute() => {
                 return invalid(
@@ -245,11 +263,6 @@ impl QemuImg {
                 });
             }
             backing => backing,
-        };
-        let (kind, volume_id) = match found {
-            Found::Qcow2 => (ImageKind::Qcow2, None),
-            Found::Raw => (ImageKind::Raw, None),
-            Found::Iso { volume_id } => (ImageKind::Iso, volume_id),
         };
         Ok(ImageInfo {
             path: path.to_string_lossy().into_owned(),
@@ -326,5 +339,16 @@ const fn format_name(format: DiskFormat) -> &'static str {
     match format {
         DiskFormat::Qcow2 => "qcow2",
         DiskFormat::Raw => "raw",
+    }
+}
+
+/// What `qemu-img` calls a kind of image.
+const fn kind_name(kind: ImageKind) -> &'static str {
+    match kind {
+        ImageKind::Qcow2 => "qcow2",
+        ImageKind::Raw | ImageKind::Iso => "raw",
+        ImageKind::Vmdk => "vmdk",
+        ImageKind::Vdi => "vdi",
+        ImageKind::Vhdx => "vhdx",
     }
 }

@@ -7,6 +7,8 @@ use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
 use std::path::Path;
 
+use voidvm_model::system::ImageKind;
+
 use super::ImageError;
 
 /// Up to the end of the first volume descriptor of an ISO 9660 file system.
@@ -27,14 +29,59 @@ pub(super) enum Found {
         /// Its name.
         volume_id: Option<String>,
     },
+    /// A disk of another program: to be converted.
+    Foreign(ImageKind),
+}
+
+/// Disks of other programs that `qemu-img` reads.
+const FOREIGN: &[(usize, &[u8], ImageKind)] = &[
+    (0, b"KDMV", ImageKind::Vmdk),
+    (0, b"# Disk DescriptorFile", ImageKind::Vmdk),
+    (64, b"\x7f\x10\xda\xbe", ImageKind::Vdi),
+    (0, b"vhdxfile", ImageKind::Vhdx),
+];
+
+/// What a file is packed with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Packing {
+    /// gzip, also in several members.
+    Gzip,
+    /// xz.
+    Xz,
+    /// Zstandard.
+    Zstd,
+    /// bzip2.
+    Bzip2,
+}
+
+const PACKINGS: &[(&[u8], Packing)] = &[
+    (b"\x1f\x8b", Packing::Gzip),
+    (b"\xfd7zXZ\0", Packing::Xz),
+    (b"\x28\xb5\x2f\xfd", Packing::Zstd),
+    (b"BZh", Packing::Bzip2),
+];
+
+/// What a file is packed with, if it is.
+///
+/// # Errors
+/// The file system's.
+pub fn packing(path: &Path) -> io::Result<Option<Packing>> {
+    let mut head = Vec::with_capacity(8);
+    File::open(path)?.take(8).read_to_end(&mut head)?;
+    Ok(PACKINGS.iter().find(|(magic, _)| head.starts_with(magic)).map(|(_, packing)| *packing))
+}
+
+/// Whether bytes are the beginning of a web page: what servers send instead of a file that is not there.
+#[must_use]
+pub fn is_web_page(head: &[u8]) -> bool {
+    let start = head.strip_prefix(b"\xef\xbb\xbf").unwrap_or(head).trim_ascii_start();
+    [&b"<!doctype"[..], b"<html", b"<?xml", b"<head", b"<!--"]
+        .iter()
+        .any(|word| start.get(..word.len()).is_some_and(|text| text.eq_ignore_ascii_case(word)))
 }
 
 /// Formats that are disks and not ours, and files people take for disks.
 const OTHERS: &[(usize, &[u8], &str, &str)] = &[
-    (0, b"KDMV", "a VMware disk (VMDK)", "Convert it with qemu-img convert -O qcow2."),
-    (0, b"# Disk DescriptorFile", "a VMware disk (VMDK)", "Convert it with qemu-img convert -O qcow2."),
-    (64, b"\x7f\x10\xda\xbe", "a VirtualBox disk (VDI)", "Convert it with qemu-img convert -O qcow2."),
-    (0, b"vhdxfile", "a Hyper-V disk (VHDX)", "Convert it with qemu-img convert -O qcow2."),
     (0, b"conectix", "a Hyper-V disk (VHD)", "Convert it with qemu-img convert -O qcow2."),
     (0, b"QED\0", "a QED disk", "Convert it with qemu-img convert -O qcow2."),
     (0, b"LUKS\xba\xbe", "an encrypted disk (LUKS)", "Decrypt it first."),
@@ -45,7 +92,7 @@ const OTHERS: &[(usize, &[u8], &str, &str)] = &[
     (0, b"7z\xbc\xaf\x27\x1c", "a 7-Zip archive", "Unpack it first."),
     (0, b"PK\x03\x04", "a ZIP archive", "Unpack it first."),
     (0, b"Rar!", "a RAR archive", "Unpack it first."),
-    (257, b"ustar", "a tar archive", "Unpack it first; an OVA holds a VMDK disk."),
+    (257, b"ustar", "a tar archive", "An OVA is a whole machine: import it as one. Unpack any other."),
     (0, b"%PDF", "a PDF document", "Choose a disk image or an ISO."),
     (0, b"\x7fELF", "a program", "Choose a disk image or an ISO."),
 ];
@@ -105,14 +152,21 @@ fn judge(head: &[u8], length: u64, file: &mut (impl Read + Seek)) -> Result<Foun
             .filter(|name| !name.is_empty());
         return Ok(Found::Iso { volume_id });
     }
+    for (at, magic, kind) in FOREIGN {
+        if head.get(*at..*at + magic.len()) == Some(*magic) {
+            return match foreign_end(*kind, head, file) {
+                Some(end) if end <= length => Ok(Found::Foreign(*kind)),
+                Some(_) => cut("disk"),
+                None => Err(("The disk's header is broken, or the file is cut off.".to_owned(), AGAIN)),
+            };
+        }
+    }
     for (at, magic, what, hint) in OTHERS {
         if head.get(*at..*at + magic.len()) == Some(*magic) {
             return Err((format!("This is {what}, not a disk image or an ISO."), hint));
         }
     }
-    let start = head.trim_ascii_start();
-    let begins = |word: &[u8]| start.get(..word.len()).is_some_and(|text| text.eq_ignore_ascii_case(word));
-    if begins(b"<!doctype") || begins(b"<html") || begins(b"<?xml") {
+    if is_web_page(head) {
         return Err((
             "This is a web page, not a disk image or an ISO.".to_owned(),
             "The download went wrong: get the file itself.",
@@ -143,6 +197,58 @@ fn qcow2_end(head: &[u8]) -> Option<u64> {
     // The last cluster of a table may be short where the file ends.
     let refcounts_end = refcounts_at.checked_add(refcount_clusters.saturating_sub(1) << cluster_bits)?;
     Some(l1_end.max(refcounts_end))
+}
+
+/// Up to where the content of another program's disk reaches; `None` for a header that does not hold. A disk in several files
+/// reaches as far as its description.
+///
+/// `qemu-img` reads zeros beyond a file's end: without this look a cut disk would become one with holes.
+fn foreign_end(kind: ImageKind, head: &[u8], file: &mut (impl Read + Seek)) -> Option<u64> {
+    match kind {
+        ImageKind::Vmdk if head.starts_with(b"KDMV") => vmdk_end(head, file),
+        ImageKind::Vdi => {
+            // The blocks there are lie one after the other behind the header.
+            let (data_at, block, allocated) = (le(head, 0x158, 4)?, le(head, 0x178, 4)?, le(head, 0x184, 4)?);
+            data_at.checked_add(block.checked_mul(allocated)?)
+        }
+        // Its two headers and two tables; qemu-img checks where its blocks lie.
+        ImageKind::Vhdx => Some(1 << 20),
+        _ => Some(0),
+    }
+}
+
+/// A sparse VMDK extent (VMware's Virtual Disk Format 5.0): the end of the last grain that its tables name.
+fn vmdk_end(head: &[u8], file: &mut (impl Read + Seek)) -> Option<u64> {
+    const SECTOR: u64 = 512;
+    let mut header = head.get(..512)?.to_vec();
+    if le(&header, 56, 8)? == u64::MAX {
+        // Written in one go: the header that counts is near the end, and a file that is cut has none.
+        file.seek(SeekFrom::End(-1024)).ok()?;
+        file.read_exact(&mut header).ok()?;
+        if !header.starts_with(b"KDMV") {
+            return None;
+        }
+    }
+    let (capacity, grain) = (le(&header, 12, 8)?, le(&header, 20, 8)?);
+    let (entries, directory_at) = (le(&header, 44, 4)?, le(&header, 56, 8)?);
+    let per_table = grain.checked_mul(entries).filter(|sectors| *sectors > 0)?;
+    let tables = capacity.div_ceil(per_table);
+    if tables > 1 << 20 || entries > 1 << 16 {
+        return None;
+    }
+    let mut words = |at: u64, count: u64| {
+        let mut bytes = vec![0; usize::try_from(count * 4).ok()?];
+        file.seek(SeekFrom::Start(at.checked_mul(SECTOR)?)).ok()?;
+        file.read_exact(&mut bytes).ok()?;
+        Some(bytes.chunks_exact(4).filter_map(|word| le(word, 0, 4)).collect::<Vec<_>>())
+    };
+    let mut end = directory_at * SECTOR;
+    for table in words(directory_at, tables)?.into_iter().filter(|table| *table != 0) {
+        // A grain may be packed and shorter than its room; it begins inside the file all the same.
+        let last = words(table, entries)?.into_iter().max().unwrap_or(0);
+        end = end.max((last + u64::from(last > 1)) * SECTOR);
+    }
+    Some(end)
 }
 
 /// Up to where a raw disk's partitions reach; `None` where it has neither partitions nor a boot sector.

@@ -125,6 +125,21 @@ fn identify_pid(pid: Pid, start_ticks: Option<u64>, id: VmId) -> io::Result<Iden
     Ok(Identity::Ours(handle))
 }
 
+/// The process that had this pid and started then, if it still lives. The caller proves that the boot is the same.
+pub(crate) fn hold(pid: u32, start_ticks: u64) -> io::Result<Option<ProcessHandle>> {
+    let Some(pid) = i32::try_from(pid).ok().and_then(Pid::from_raw) else { return Ok(None) };
+    let handle = match ProcessHandle::open(pid) {
+        Ok(handle) => handle,
+        Err(error) if error.raw_os_error() == Some(rustix::io::Errno::SRCH.raw_os_error()) => {
+            return Ok(None);
+        }
+        Err(error) => return Err(error),
+    };
+    let same =
+        Stat::read(handle.pid()).is_some_and(|stat| stat.start_ticks == start_ticks && !stat.is_dead());
+    Ok((same && !handle.has_ended()?).then_some(handle))
+}
+
 /// What is needed of `/proc/PID/stat`.
 pub(super) struct Stat {
     state: u8,

@@ -6,7 +6,7 @@ use std::io::{self, Read, Seek, SeekFrom};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
-use voidvm_model::VmId;
+use voidvm_model::{DeviceId, VmId};
 
 /// The most of QEMU's stderr that is shown or stored.
 const STDERR_MAX: u64 = 64 << 10;
@@ -37,8 +37,12 @@ impl RunDir {
     /// What the file system says.
     pub fn prepare(&self) -> io::Result<()> {
         self.create()?;
-        for path in [self.record(), self.qmp(), self.serial(), self.agent(), self.stderr()] {
-            match fs::remove_file(path) {
+        for entry in fs::read_dir(&self.0)? {
+            let entry = entry?;
+            if entry.file_type()?.is_dir() {
+                continue;
+            }
+            match fs::remove_file(entry.path()) {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
                 _ => {}
             }
@@ -81,6 +85,30 @@ impl RunDir {
         self.0.join("qga.sock")
     }
 
+    /// swtpm's control socket.
+    #[must_use]
+    pub fn tpm(&self) -> PathBuf {
+        self.0.join("tpm.sock")
+    }
+
+    /// virtiofsd's socket for a shared folder.
+    #[must_use]
+    pub fn share(&self, id: &DeviceId) -> PathBuf {
+        self.0.join(format!("share-{id}.sock"))
+    }
+
+    /// The socket of a channel.
+    #[must_use]
+    pub fn channel(&self, id: &DeviceId) -> PathBuf {
+        self.0.join(format!("channel-{id}.sock"))
+    }
+
+    /// The programs beside QEMU, written down.
+    #[must_use]
+    pub fn companions(&self) -> PathBuf {
+        self.0.join("companions.json")
+    }
+
     /// The [`RunRecord`](super::RunRecord).
     #[must_use]
     pub fn record(&self) -> PathBuf {
@@ -97,15 +125,16 @@ impl RunDir {
     /// is none.
     #[must_use]
     pub fn stderr_tail(&self) -> String {
-        read_tail(&self.stderr()).unwrap_or_default()
+        read_tail(&self.stderr(), STDERR_MAX).unwrap_or_default()
     }
 }
 
-fn read_tail(path: &Path) -> io::Result<String> {
+/// The end of a file of a program's words, `most` bytes of it.
+pub(crate) fn read_tail(path: &Path, most: u64) -> io::Result<String> {
     let mut file = fs::File::open(path)?;
     let length = file.metadata()?.len();
-    file.seek(SeekFrom::Start(length.saturating_sub(STDERR_MAX)))?;
+    file.seek(SeekFrom::Start(length.saturating_sub(most)))?;
     let mut bytes = Vec::new();
-    file.take(STDERR_MAX).read_to_end(&mut bytes)?;
+    file.take(most).read_to_end(&mut bytes)?;
     Ok(crate::failure::plain_text(&bytes))
 }

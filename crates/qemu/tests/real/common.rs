@@ -93,14 +93,14 @@ pub(crate) async fn start(base: &Path, name: &str, spec: MachineSpec) -> Result<
     dir.prepare().unwrap();
     let mut paths = paths(base, &dir);
     if spec.firmware == Firmware::Uefi {
-        let ovmf = voidvm_qemu::firmware::find().unwrap();
+        let ovmf = voidvm_qemu::firmware::find(voidvm_model::spec::Firmware::Uefi).unwrap();
         let vars = base.join("vars, of \"this\" machine.qcow2");
         voidvm_qemu::firmware::make_vars(&qemu_img(), &ovmf, &vars).await.unwrap();
         paths.uefi_code = Some(ovmf.code);
         paths.uefi_vars = Some(vars);
     }
     let args = args::build(id, name, &spec, ActiveAccel::Tcg, &paths, &caps).unwrap();
-    let spawned = process::spawn(&caps.binary, &args, &dir).unwrap();
+    let spawned = process::spawn(&caps.binary, &args, &dir, process::Inherited::default()).unwrap();
     let record = RunRecord {
         uuid: id,
         pid: spawned.handle.pid(),

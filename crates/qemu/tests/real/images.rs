@@ -100,7 +100,8 @@ async fn real_what_is_no_image_is_refused_by_name() {
         (file("page", b"\n <!DOCTYPE html><html><body>404</body></html>"), "web page"),
         (file("disk.img.gz", b"\x1f\x8b\x08\0\0\0"), "gzip"),
         (file("x.zip", b"PK\x03\x04xxxx"), "ZIP"),
-        (file("x.vmdk", b"KDMV\x01\0\0\0"), "VMware"),
+        (file("x.vmdk", b"KDMV\x01\0\0\0"), "header"),
+        (file("x.ova", &[&[b'a'; 257][..], b"ustar\0", &[0; 512]].concat()), "tar"),
         (file("text", &b"hello\n".repeat(10_000)), "no disk image"),
         (file("zeros", &vec![0; 1 << 20]), "no disk image"),
         (file("qcow2", b"QFI\xfb\0\0\0\x03"), "header"),
@@ -153,7 +154,7 @@ async fn real_a_truncated_or_treacherous_qcow2_is_refused() {
 #[tokio::test]
 async fn real_uefi_variables_are_qcow2() {
     let dir = tempfile::tempdir().unwrap();
-    let ovmf = voidvm_qemu::firmware::find().expect("OVMF is installed");
+    let ovmf = voidvm_qemu::firmware::find(voidvm_model::spec::Firmware::Uefi).expect("OVMF is installed");
     assert!(ovmf.code.to_string_lossy().contains("4M"), "{ovmf:?}");
     let vars = dir.path().join("vars.qcow2");
     voidvm_qemu::firmware::make_vars(&qemu_img(), &ovmf, &vars).await.unwrap();
@@ -181,4 +182,62 @@ async fn real_a_full_or_read_only_disk_is_named_and_left_clean() {
     disk.make_read_only();
     let refused = qemu_img().create_qcow2(&target, Bytes(1 << 20)).await.unwrap_err().body();
     assert_eq!(refused.code, ErrorCode::ReadOnly, "{refused:?}");
+}
+
+#[tokio::test]
+async fn real_disks_of_other_programs_are_read_whole_or_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let at = |name: &str| dir.path().join(name);
+    let img = |args: &[&str]| {
+        let done = Command::new(qemu_img().path()).current_dir(dir.path()).args(args).output().unwrap();
+        assert!(done.status.success(), "{args:?}: {}", String::from_utf8_lossy(&done.stderr));
+    };
+    raw_disk(&at("raw"), 8 << 20);
+    let noise: Vec<u8> = (0..1_u32 << 20).flat_map(|n| n.wrapping_mul(2_654_435_761).to_le_bytes()).collect();
+    use std::os::unix::fs::FileExt as _;
+    std::fs::OpenOptions::new().write(true).open(at("raw")).unwrap().write_all_at(&noise, 1 << 20).unwrap();
+    for (name, args, kind) in [
+        ("sparse.vmdk", &["-O", "vmdk"][..], ImageKind::Vmdk),
+        ("stream.vmdk", &["-O", "vmdk", "-o", "subformat=streamOptimized"], ImageKind::Vmdk),
+        ("split.vmdk", &["-O", "vmdk", "-o", "subformat=twoGbMaxExtentSparse"], ImageKind::Vmdk),
+        ("flat.vmdk", &["-O", "vmdk", "-o", "subformat=monolithicFlat"], ImageKind::Vmdk),
+        ("disk.vdi", &["-O", "vdi"], ImageKind::Vdi),
+        ("disk.vhdx", &["-O", "vhdx"], ImageKind::Vhdx),
+    ] {
+        img(&[&["convert", "-f", "raw"], args, &["raw", name]].concat());
+        let info = qemu_img().info(&at(name)).await.unwrap_or_else(|error| panic!("{name}: {error}"));
+        assert_eq!((info.kind, info.virtual_size), (kind, Bytes(8 << 20)), "{name}");
+        let copy = at(&format!("{name}.qcow2"));
+        let (progress, never) = (CopyProgress::new(0), CancellationToken::new());
+        qemu_img().copy_kind(&at(name), kind, &copy, &progress, &never).await.unwrap();
+        img(&["compare", "-q", "-f", "raw", "-F", "qcow2", "raw", &format!("{name}.qcow2")]);
+        if name.starts_with("split") || name.starts_with("flat") {
+            continue;
+        }
+        let length = std::fs::metadata(at(name)).unwrap().len();
+        for cut in [length / 2, length - 70_000] {
+            std::fs::OpenOptions::new().write(true).open(at(name)).unwrap().set_len(cut).unwrap();
+            let (code, message) = refused_any(&at(name)).await;
+            assert!(
+                matches!(code, ErrorCode::ImageInvalid | ErrorCode::QemuImgFailed),
+                "{name} cut to {cut} of {length}: {code:?} {message}"
+            );
+        }
+    }
+    let describe = |name: &str| {
+        std::fs::write(at("evil.vmdk"), format!("# Disk DescriptorFile\nRW 100 FLAT \"{name}\" 0\n"))
+            .unwrap();
+    };
+    std::os::unix::fs::symlink("/etc/passwd", at("link")).unwrap();
+    for (name, words) in
+        [("/etc/passwd", "not beside"), ("../x", "not beside"), ("none", "not there"), ("link", "ordinary")]
+    {
+        describe(name);
+        assert!(refused(&at("evil.vmdk")).await.1.contains(words), "{name}");
+    }
+}
+
+async fn refused_any(path: &Path) -> (ErrorCode, String) {
+    let body = qemu_img().info(path).await.expect_err(&format!("{} refused", path.display())).body();
+    (body.code, body.message)
 }

@@ -9,7 +9,8 @@ use voidvm_model::spec::{
 };
 use voidvm_model::vm::VmMeta;
 use voidvm_model::{
-    ErrorBody, ErrorCode, MiB, Operation, OperationId, OperationKind, OperationStatus, Origin, VmId, VmState,
+    Bytes, ErrorBody, ErrorCode, MiB, Operation, OperationId, OperationKind, OperationResult,
+    OperationStatus, Origin, VmId, VmState,
 };
 use voidvm_store::VmRow;
 
@@ -72,6 +73,8 @@ pub(crate) fn operation(vm: &VmRow, status: OperationStatus) -> Operation {
         duration_ms: status.is_final().then_some(1000),
         progress: Some(Progress { done: 5, total: 10 }),
         cancellable: !status.is_final(),
+        result: (status == OperationStatus::Succeeded)
+            .then(|| OperationResult::Reclaimed { before: Bytes(9), after: Bytes(4) }),
         error: (status == OperationStatus::Failed).then(|| ErrorBody::new(ErrorCode::DiskFull, "Full.")),
         stderr: Some("qemu-img: no space".to_owned()),
     }
