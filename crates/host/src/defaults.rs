@@ -3,8 +3,10 @@
 use std::path::{Path, PathBuf};
 
 use voidvm_engine::Engine;
+use voidvm_model::spec::Firmware;
 use voidvm_model::system::CreateDefaults;
 use voidvm_model::{Bytes, ErrorBody, Settings};
+use voidvm_qemu::{companion, firmware};
 
 /// Size of a new, empty disk.
 const DISK_SIZE: Bytes = Bytes(20 << 30);
@@ -40,9 +42,9 @@ pub async fn of_new_machine(
         disk_size: DISK_SIZE,
         free_space: stats.disk_free,
         vm_directory: data_dir.join("vms").display().to_string(),
-        uefi: voidvm_qemu::firmware::find().is_some(),
-        secure_boot: false,
-        tpm: false,
+        uefi: firmware::find(Firmware::Uefi).is_some(),
+        secure_boot: firmware::find(Firmware::UefiSecure).is_some(),
+        tpm: companion::swtpm_program().is_some(),
         accel: engine.accel_report().await,
         demo_disk: text(demo(data_dir, "disk.qcow2")),
         demo_iso: text(demo(data_dir, "guest.iso")),

@@ -20,6 +20,7 @@ use crate::directories::Directories;
 use crate::handlers::{Caller, Handlers};
 use crate::owner::OwnerLock;
 use crate::redact::Redactor;
+use crate::secrets::KeychainSecrets;
 use crate::token::TokenStore;
 use crate::{defaults, doctor, files, logging};
 
@@ -66,6 +67,7 @@ impl Host {
         let engine_config = EngineConfig {
             demo_disk: defaults::demo(&directories.data, "disk.qcow2"),
             preferences: Preferences::from(&settings),
+            secrets: Arc::new(KeychainSecrets::new(&directories.data, redactor.clone())),
             ..EngineConfig::new(
                 directories.data.clone(),
                 directories.runtime.clone(),
@@ -422,7 +424,7 @@ impl Handlers for Host {
     }
 
     async fn usb_list(&self, _: Empty, _: &Caller) -> Result<Vec<HostUsbDevice>, ErrorBody> {
-        Err(unbuilt())
+        self.0.engine.usb_devices().await
     }
 
     async fn image_inspect(&self, request: ImageInspectRequest, _: &Caller) -> Result<ImageInfo, ErrorBody> {

@@ -24,6 +24,7 @@ pub mod owner;
 pub mod payload;
 pub mod redact;
 pub mod remote;
+mod secrets;
 pub mod token;
 
 pub use access::Access;

@@ -25,7 +25,7 @@ use crate::redact::Redactor;
 
 /// How long the keychain may take for one answer.
 const PATIENCE: Duration = Duration::from_secs(3);
-const SERVICE: &str = "voidvm";
+pub(crate) const SERVICE: &str = "voidvm";
 
 /// A secret text that neither `Debug` nor a log shows.
 #[derive(Clone, PartialEq, Eq)]
@@ -189,23 +189,39 @@ pub async fn keychain_works() -> Result<(), String> {
         entry.delete_credential()
     })
     .await
+    .map_err(|error| error.to_string())
 }
 
-async fn keychain<T: Send + 'static>(
+/// Why the keychain did not do its part.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum KeychainError {
+    /// It has no such secret.
+    #[error("there is no such secret")]
+    NoEntry,
+    /// It cannot be used; in its own words.
+    #[error("{0}")]
+    Unavailable(String),
+}
+
+/// Asks the keychain, within [`PATIENCE`].
+///
+/// # Errors
+/// [`KeychainError`].
+pub(crate) async fn keychain<T: Send + 'static>(
     work: impl FnOnce() -> keyring::Result<T> + Send + 'static,
-) -> Result<T, String> {
-    match tokio::time::timeout(PATIENCE, tokio::task::spawn_blocking(work)).await {
-        Ok(Ok(Ok(value))) => Ok(value),
-        Ok(Ok(Err(error))) => Err(match error {
-            keyring::Error::NoDefaultStore => match keyring::Entry::store_status() {
-                Err(error) => error.to_string(),
-                Ok(()) => "there is no keychain".to_owned(),
-            },
-            other => other.to_string(),
-        }),
-        Ok(Err(error)) => Err(error.to_string()),
-        Err(_) => Err("the keychain does not answer (it may be locked)".to_owned()),
-    }
+) -> Result<T, KeychainError> {
+    let words = match tokio::time::timeout(PATIENCE, tokio::task::spawn_blocking(work)).await {
+        Ok(Ok(Ok(value))) => return Ok(value),
+        Ok(Ok(Err(keyring::Error::NoEntry))) => return Err(KeychainError::NoEntry),
+        Ok(Ok(Err(keyring::Error::NoDefaultStore))) => match keyring::Entry::store_status() {
+            Err(error) => error.to_string(),
+            Ok(()) => "there is no keychain".to_owned(),
+        },
+        Ok(Ok(Err(error))) => error.to_string(),
+        Ok(Err(error)) => error.to_string(),
+        Err(_) => "the keychain does not answer (it may be locked)".to_owned(),
+    };
+    Err(KeychainError::Unavailable(words))
 }
 
 fn read_file(path: &Path) -> Result<Option<Token>, ErrorBody> {

@@ -4,6 +4,7 @@
 //! Each finding is `id` + `finding` (the key of the surface's words) with the facts of its sentence; [`FINDINGS`] lists them
 //! all. The checks of [`cheap`] touch files alone.
 
+mod companions;
 mod files;
 mod qemu;
 
@@ -31,6 +32,10 @@ pub const FINDINGS: &[(CheckId, &[&str])] = &[
     (CheckId::Kvm, &["ok", "no_device", "no_permission", "guests_do_not_run"]),
     (CheckId::KvmGroup, &["ok", "not_needed", "not_member", "relogin"]),
     (CheckId::Firmware, &["ok", "missing"]),
+    (CheckId::SecureBoot, &["ok", "missing"]),
+    (CheckId::Tpm, &["ok", "missing"]),
+    (CheckId::SharedFolders, &["ok", "missing", "no_uidmap"]),
+    (CheckId::Passt, &["ok", "missing"]),
     (CheckId::FreeSpace, &["ok", "low", "full", "unknown"]),
     (CheckId::DataDirectory, &["ok", "absent", "not_writable", "not_private"]),
     (CheckId::RuntimeDirectory, &["ok", "fallback", "too_long", "not_writable", "not_private"]),
@@ -112,9 +117,10 @@ pub async fn of_anybody(config: Config) -> DoctorReport {
 /// Makes every check. `accel` is the engine's probe where there is an engine; without, what can be told from the device.
 pub async fn examine(config: &Config, qemu_setting: &str, accel: Option<AccelReport>) -> DoctorReport {
     let own = config.clone();
-    let (qemu, keychain, cheap) = tokio::join!(
+    let (qemu, keychain, shared_folders, cheap) = tokio::join!(
         qemu::binary(qemu_setting),
         keychain_works(),
+        companions::shared_folders(),
         tokio::task::spawn_blocking(move || cheap(&own)),
     );
     let mut checks = vec![
@@ -123,6 +129,10 @@ pub async fn examine(config: &Config, qemu_setting: &str, accel: Option<AccelRep
         qemu::kvm(accel.as_ref()),
         qemu::kvm_group(),
         qemu::firmware(),
+        companions::secure_boot(),
+        companions::tpm(),
+        shared_folders,
+        companions::passt(),
         self::keychain(keychain),
     ];
     checks.extend(cheap.unwrap_or_default());

@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use rustix::fs::Access;
+use voidvm_model::spec::Firmware;
 use voidvm_model::system::{AccelReport, Check, CheckId, CheckStatus};
 use voidvm_qemu::firmware;
 use voidvm_qemu::probe::{self, BINARY, Capabilities, ProbeError, locate, locate_qemu_img};
@@ -173,7 +174,7 @@ fn listed() -> bool {
 }
 
 pub(super) fn firmware() -> Check {
-    match firmware::find() {
+    match firmware::find(Firmware::Uefi) {
         Some(ovmf) => Finding::new(
             CheckId::Firmware,
             CheckStatus::Ok,

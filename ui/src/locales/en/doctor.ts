@@ -18,6 +18,10 @@ export default {
     kvm: 'Acceleration (KVM)',
     kvm_group: 'Group kvm',
     firmware: 'UEFI firmware (OVMF)',
+    secure_boot: 'Secure Boot firmware',
+    tpm: 'TPM (swtpm)',
+    shared_folders: 'Shared folders (virtiofs)',
+    passt: 'Fast network (passt)',
     free_space: 'Free space',
     data_directory: 'Data folder',
     runtime_directory: 'Runtime folder',
@@ -75,6 +79,38 @@ export default {
       missing: {
         sentence: 'It is not installed. Machines with BIOS are not concerned.',
         remedy: 'Install the package ovmf.',
+      },
+    },
+    secure_boot: {
+      ok: { sentence: '{path}' },
+      missing: {
+        sentence: 'Firmware with Secure Boot and its keys is not installed. Windows 11 asks for it.',
+        remedy: 'Install the package ovmf.',
+      },
+    },
+    tpm: {
+      ok: { sentence: '{path}' },
+      missing: {
+        sentence: 'It is not installed, so no machine can have a TPM. Windows 11 asks for one.',
+        remedy: 'Install the package swtpm.',
+      },
+    },
+    shared_folders: {
+      ok: { sentence: '{path}' },
+      missing: {
+        sentence: 'virtiofsd is not installed. Folders can be shared over 9p, which is slower.',
+        remedy: 'Install the package virtiofsd.',
+      },
+      no_uidmap: {
+        sentence: 'This virtiofsd needs the package uidmap. Folders can be shared over 9p, which is slower.',
+        remedy: 'Install the package uidmap.',
+      },
+    },
+    passt: {
+      ok: { sentence: '{path}' },
+      missing: {
+        sentence: 'It is not installed. Network cards use QEMU’s own network, which is slower.',
+        remedy: 'Install the package passt.',
       },
     },
     free_space: {

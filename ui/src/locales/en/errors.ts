@@ -62,6 +62,10 @@ export default {
     sentence: 'QEMU is there and does not answer.',
     hint: 'Wait, or force the machine off.',
   },
+  companion_failed: {
+    sentence: 'A program that the machine needs beside QEMU has ended.',
+    hint: 'Stop the machine and start it again. The details have the program’s own words.',
+  },
   qemu_img_failed: {
     sentence: 'The disk image could not be handled.',
     hint: 'The details say what qemu-img found.',

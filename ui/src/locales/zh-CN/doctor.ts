@@ -20,6 +20,10 @@ export default {
     kvm: '硬件加速（KVM）',
     kvm_group: 'kvm 用户组',
     firmware: 'UEFI 固件（OVMF）',
+    secure_boot: '安全启动固件',
+    tpm: 'TPM（swtpm）',
+    shared_folders: '共享文件夹（virtiofs）',
+    passt: '快速网络（passt）',
     free_space: '可用空间',
     data_directory: '数据文件夹',
     runtime_directory: '运行时文件夹',
@@ -75,6 +79,38 @@ export default {
       missing: {
         sentence: '尚未安装。使用 BIOS 的虚拟机不受影响。',
         remedy: '请安装 ovmf 软件包。',
+      },
+    },
+    secure_boot: {
+      ok: { sentence: '{path}' },
+      missing: {
+        sentence: '尚未安装带密钥的安全启动固件。Windows 11 需要它。',
+        remedy: '请安装 ovmf 软件包。',
+      },
+    },
+    tpm: {
+      ok: { sentence: '{path}' },
+      missing: {
+        sentence: '尚未安装，因此虚拟机无法使用 TPM。Windows 11 需要它。',
+        remedy: '请安装 swtpm 软件包。',
+      },
+    },
+    shared_folders: {
+      ok: { sentence: '{path}' },
+      missing: {
+        sentence: '尚未安装 virtiofsd。文件夹可以通过 9p 共享，但速度较慢。',
+        remedy: '请安装 virtiofsd 软件包。',
+      },
+      no_uidmap: {
+        sentence: '此 virtiofsd 需要 uidmap 软件包。文件夹可以通过 9p 共享，但速度较慢。',
+        remedy: '请安装 uidmap 软件包。',
+      },
+    },
+    passt: {
+      ok: { sentence: '{path}' },
+      missing: {
+        sentence: '尚未安装。网卡将使用 QEMU 自带的网络，速度较慢。',
+        remedy: '请安装 passt 软件包。',
       },
     },
     free_space: {

@@ -32,6 +32,10 @@ export default {
   qemu_too_old: { sentence: 'QEMU 版本过旧。', hint: '请安装更新的版本。' },
   qemu_failed: { sentence: 'QEMU 拒绝执行或已退出。', hint: '它给出的原文见详细信息。' },
   qemu_unresponsive: { sentence: 'QEMU 仍在运行，但没有响应。', hint: '请等待，或强制关闭虚拟机。' },
+  companion_failed: {
+    sentence: '虚拟机所需的 QEMU 之外的程序已退出。',
+    hint: '请停止虚拟机后重新启动。该程序的说明见详细信息。',
+  },
   qemu_img_failed: { sentence: '无法处理磁盘映像。', hint: 'qemu-img 的说明见详细信息。' },
   firmware_missing: { sentence: '尚未安装 UEFI 固件（OVMF）。', hint: '请安装，诊断页面会说明方法。' },
   accel_unavailable: { sentence: '所选的加速方式在此主机上不可用。', hint: '请改为自动选择。' },
