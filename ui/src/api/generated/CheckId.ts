@@ -3,4 +3,4 @@
 /**
  * What doctor looks at. The wire form is also the key of the UI's words.
  */
-export type CheckId = "qemu" | "qemu_img" | "kvm" | "kvm_group" | "firmware" | "free_space" | "data_directory" | "runtime_directory" | "log_directory" | "keychain" | "configuration" | "demo_guest" | "user";
+export type CheckId = "qemu" | "qemu_img" | "kvm" | "kvm_group" | "firmware" | "secure_boot" | "tpm" | "shared_folders" | "passt" | "free_space" | "data_directory" | "runtime_directory" | "log_directory" | "keychain" | "configuration" | "demo_guest" | "user";

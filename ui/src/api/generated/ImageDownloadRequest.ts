@@ -29,7 +29,8 @@ sha512?: string,
  */
 checksumUrl?: string, 
 /**
- * A detached OpenPGP signature of the checksum file.
+ * A detached OpenPGP signature of the checksum file. Checked with the keyrings installed here; without a key for it the
+ * image says that it was checked by its checksum alone.
  */
 signatureUrl?: string, 
 /**

@@ -5,6 +5,7 @@ import type { ImageId } from "./ImageId";
 import type { ImageKind } from "./ImageKind";
 import type { ImageState } from "./ImageState";
 import type { ImageUser } from "./ImageUser";
+import type { Verification } from "./Verification";
 
 /**
  * An image of the library.
@@ -50,6 +51,10 @@ virtualSize: Bytes,
  * SHA-256 of the file in hexadecimal, once it was computed.
  */
 sha256: string | null, 
+/**
+ * How its content was checked when it was downloaded.
+ */
+verified: Verification, 
 /**
  * The operating system on it, as far as known.
  */

@@ -3,6 +3,7 @@ import type { ErrorBody } from "./ErrorBody";
 import type { ImageId } from "./ImageId";
 import type { OperationId } from "./OperationId";
 import type { OperationKind } from "./OperationKind";
+import type { OperationResult } from "./OperationResult";
 import type { OperationStatus } from "./OperationStatus";
 import type { Origin } from "./Origin";
 import type { PoolId } from "./PoolId";
@@ -69,6 +70,10 @@ progress: Progress | null,
  * Whether a cancel would be heeded now.
  */
 cancellable: boolean, 
+/**
+ * What came of it, where there is more to say than its status.
+ */
+result?: OperationResult, 
 /**
  * Why it failed.
  */

@@ -8,7 +8,7 @@ export type VolumeRef = {
 /**
  * The pool.
  */
-pool: PoolId, 
+id: PoolId, 
 /**
  * Its absolute path.
  */

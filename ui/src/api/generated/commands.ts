@@ -144,6 +144,7 @@ export type { OperationId } from './OperationId'
 export type { OperationKind } from './OperationKind'
 export type { OperationListRequest } from './OperationListRequest'
 export type { OperationRef } from './OperationRef'
+export type { OperationResult } from './OperationResult'
 export type { OperationStatus } from './OperationStatus'
 export type { Origin } from './Origin'
 export type { OsDetectRequest } from './OsDetectRequest'
@@ -176,6 +177,7 @@ export type { Theme } from './Theme'
 export type { Unsupported } from './Unsupported'
 export type { UsbDevice } from './UsbDevice'
 export type { UserStack } from './UserStack'
+export type { Verification } from './Verification'
 export type { VersionInfo } from './VersionInfo'
 export type { ViewerMessage } from './ViewerMessage'
 export type { VmCloneRequest } from './VmCloneRequest'
@@ -200,6 +202,7 @@ export type { VmTypeRequest } from './VmTypeRequest'
 export type { VmUpdateRequest } from './VmUpdateRequest'
 export type { VmView } from './VmView'
 export type { Volume } from './Volume'
+export type { VolumeCheck } from './VolumeCheck'
 export type { VolumeCopyRequest } from './VolumeCopyRequest'
 export type { VolumeCreateRequest } from './VolumeCreateRequest'
 export type { VolumeMoveRequest } from './VolumeMoveRequest'
@@ -431,6 +434,7 @@ export const errorCodes = [
   'qemu_too_old',
   'qemu_failed',
   'qemu_unresponsive',
+  'companion_failed',
   'qemu_img_failed',
   'firmware_missing',
   'accel_unavailable',
