@@ -14,9 +14,10 @@ set -euo pipefail
 
 PACKAGES="busybox-static syslinux syslinux-common isolinux grub-efi-amd64-bin grub-common mtools dosfstools
   e2fsprogs xorriso cpio zstd qemu-utils fdisk kmod binutils"
-MODULES="virtio_pci virtio_blk virtio_net virtio_console virtio_balloon virtio_scsi virtio-rng virtio_mem virtio_input
-  ahci ata_piix sd_mod sr_mod cdrom isofs vfat ext4 nls_cp437 nls_ascii button evdev e1000 e1000e qemu_fw_cfg tpm_tis
-  tpm_crb psmouse xhci_pci usbhid bochs efifb"
+# Every disk and network card a machine can have, and what else it can be given.
+MODULES="virtio_pci virtio_blk virtio_net virtio_console virtio_balloon virtio_scsi virtio-rng virtio_mem nvme ahci
+  ata_piix sd_mod sr_mod isofs vfat ext4 nls_cp437 nls_ascii button evdev e1000e qemu_fw_cfg tpm_tis tpm_crb xhci_pci
+  uhci_hcd usbhid usb-storage bochs virtiofs 9p 9pnet_virtio vmw_vsock_virtio_transport i6300esb efivarfs"
 KERNEL_OPTIONS="console=tty1 console=ttyS0 quiet loglevel=4 random.trust_cpu=on panic=5 net.ifnames=0"
 # sha512-crypt of "voidvm"
 PASSWORD_HASH='$6$voidvm$0jeL76iOY9nyiooYvlTVx/grqnPz8YEwvU2d3ZGkSqt5tXwuZl70wUoAzKndYn.gh1uvmf1s/Hc5HlLWnYSt./'
@@ -29,14 +30,15 @@ die() { say "$*"; exit 1; }
 
 # --- packages ------------------------------------------------------------------------------------------------
 
-# The stock kernel made for virtual machines: its package, and on Ubuntu that of its modules.
+# The stock kernel: its package, and on Ubuntu those of its modules. Those made for virtual machines have no driver for SATA,
+# NVMe or Intel's network card.
 kernel_packages() {
   local meta
-  for meta in linux-image-cloud-amd64 linux-image-virtual; do
+  for meta in linux-image-amd64 linux-image-generic; do
     apt-cache depends "$meta" 2>/dev/null | awk '/Depends: linux-image-[0-9]/ {print $2; exit}' | {
       read -r image || exit 1
       echo "$image"
-      apt-cache depends "$image" | awk '/Depends: linux-modules-[0-9]/ {print $2}'
+      apt-cache depends "$meta" "$image" | awk '/Depends: linux-modules-[a-z]*-*[0-9]/ {print $2}' | sort -u
     } && return
   done
   die "no kernel package found: run 'apt-get update' first"
@@ -152,10 +154,10 @@ build_root() {
 
 # --- images --------------------------------------------------------------------------------------------------
 
-# boot_config KERNEL INITRDS: one entry for syslinux and isolinux
+# boot_config KERNEL INITRDS [OPTION]: one entry for syslinux and isolinux
 boot_config() {
   printf 'DEFAULT guest\nPROMPT 0\nTIMEOUT 1\nLABEL guest\n KERNEL %s\n INITRD %s\n APPEND %s\n' \
-    "$1" "$2" "$KERNEL_OPTIONS"
+    "$1" "$2" "$KERNEL_OPTIONS ${3:-}"
 }
 
 # grub_efi OUT: a self-contained GRUB that finds the medium by a file on it
@@ -163,8 +165,13 @@ grub_efi() {
   local modules="part_msdos fat iso9660 search search_fs_file linux normal configfile test all_video"
   cat > "$WORK/grub.cfg" <<-END
 	search --no-floppy --file /voidvm-guest --set=root
-	linux /vmlinuz $KERNEL_OPTIONS
-	if [ -e /disk.cpio ]; then initrd /initrd.img /disk.cpio; else initrd /initrd.img; fi
+	if [ -e /disk.cpio ]; then
+	  linux /vmlinuz $KERNEL_OPTIONS
+	  initrd /initrd.img /disk.cpio
+	else
+	  linux /vmlinuz $KERNEL_OPTIONS lab.data=wait
+	  initrd /initrd.img
+	fi
 	boot
 	END
   grub-mkstandalone -O x86_64-efi --modules="$modules" --install-modules="$modules" --locales= --fonts= --themes= \
@@ -183,7 +190,7 @@ fat_with_efi() {
 build_disk() {
   local raw=$1 boot=$WORK/boot.fat data=$WORK/data.ext4
   fat_with_efi "$boot" 48M VOIDBOOT
-  boot_config vmlinuz initrd.img > "$WORK/syslinux.cfg"
+  boot_config vmlinuz initrd.img lab.data=wait > "$WORK/syslinux.cfg"
   mcopy -i "$boot" "$OUT/vmlinuz" "$OUT/initrd.img" "$WORK/syslinux.cfg" "$WORK/voidvm-guest" ::/
   syslinux --install "$boot"
   mkdir "$WORK/data"
@@ -200,7 +207,7 @@ build_disk() {
 }
 
 # build_iso RAW: the guest as a CD. The disk image comes along in a second initial file system, for
-# install-to-disk: Debian's cloud kernel has no AHCI driver and cannot read the CD it was started from.
+# install-to-disk: it does not have to find and mount the CD it was started from.
 build_iso() {
   local tree=$WORK/iso
   mkdir -p "$tree/isolinux" "$tree/boot"
