@@ -8,6 +8,8 @@ use clap_complete::Shell;
 use voidvm_model::spec::{Accel, Firmware, PortForward};
 use voidvm_model::{Bytes, MiB};
 
+use crate::commands::storage::{PoolCommand, VolumeCommand};
+
 /// Runs virtual machines on this computer.
 #[derive(Debug, Parser)]
 #[command(name = "voidvm", version, propagate_version = true, max_term_width = 100)]
@@ -56,6 +58,12 @@ pub(crate) enum Command {
     Type(Type),
     /// Show the end of a machine's log.
     Logs(Logs),
+    /// Directories of disks.
+    #[command(subcommand)]
+    Pool(PoolCommand),
+    /// Disks in pools.
+    #[command(subcommand)]
+    Volume(VolumeCommand),
     /// Look for everything that could be wrong with this host.
     Doctor,
     /// Run the engine and its page until stopped.

@@ -44,7 +44,12 @@ fn fields(view: &VmView) -> Vec<&str> {
 }
 
 fn told(rig: &Rig, name: &str) -> Vec<serde_json::Value> {
-    rig.fake.commands().into_iter().filter(|command| command.execute == name).map(|command| command.arguments).collect()
+    rig.fake
+        .commands()
+        .into_iter()
+        .filter(|command| command.execute == name)
+        .map(|command| command.arguments)
+        .collect()
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -134,10 +139,8 @@ async fn a_guest_that_does_not_let_go_is_told_of_and_may_later() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn part_of_a_change_that_fails_is_told_and_the_rest_is_done() {
-    let plan = Plan {
-        errors: [("netdev_add".to_owned(), "no such network".to_owned())].into(),
-        ..Plan::default()
-    };
+    let plan =
+        Plan { errors: [("netdev_add".to_owned(), "no such network".to_owned())].into(), ..Plan::default() };
     let vm = row("partly", spec());
     let rig = Rig::new(&plan, std::slice::from_ref(&vm)).await;
     rig.start(vm.id).await;
@@ -160,7 +163,8 @@ async fn ports_open_and_close_at_once() {
     let vm = row("ports", forwarding(old));
     let rig = Rig::new(&Plan::default(), std::slice::from_ref(&vm)).await;
     rig.start(vm.id).await;
-    let forwards = |ports: &[u16]| NetworkBackend::user(ports.iter().map(|port| PortForward::tcp(*port, 80)).collect());
+    let forwards =
+        |ports: &[u16]| NetworkBackend::user(ports.iter().map(|port| PortForward::tcp(*port, 80)).collect());
     let view = change(&rig, vm.id, |spec| spec.nics[0].network = forwards(&[new])).await;
     assert_eq!(fields(&view), [""; 0], "{view:?}");
     wait_until_async(SOON, "the old port to be free", async || {

@@ -368,51 +368,59 @@ impl Handlers for Host {
     }
 
     async fn pool_list(&self, _: Empty, _: &Caller) -> Result<Vec<Pool>, ErrorBody> {
-        Err(unbuilt())
+        self.0.engine.storage().pools().await
     }
 
-    async fn pool_create(&self, _: PoolCreateRequest, _: &Caller) -> Result<Pool, ErrorBody> {
-        Err(unbuilt())
+    async fn pool_create(&self, request: PoolCreateRequest, caller: &Caller) -> Result<Pool, ErrorBody> {
+        self.0.engine.storage().create_pool(request, caller.origin).await
     }
 
-    async fn pool_update(&self, _: PoolUpdateRequest, _: &Caller) -> Result<Pool, ErrorBody> {
-        Err(unbuilt())
+    async fn pool_update(&self, request: PoolUpdateRequest, caller: &Caller) -> Result<Pool, ErrorBody> {
+        self.0.engine.storage().update_pool(request, caller.origin).await
     }
 
-    async fn pool_delete(&self, _: PoolRef, _: &Caller) -> Result<Done, ErrorBody> {
-        Err(unbuilt())
+    async fn pool_delete(&self, request: PoolRef, caller: &Caller) -> Result<Done, ErrorBody> {
+        self.0.engine.storage().delete_pool(request.id, caller.origin).await
     }
 
-    async fn volume_list(&self, _: PoolRef, _: &Caller) -> Result<Vec<Volume>, ErrorBody> {
-        Err(unbuilt())
+    async fn volume_list(&self, request: PoolRef, _: &Caller) -> Result<Vec<Volume>, ErrorBody> {
+        self.0.engine.storage().volumes(request.id).await
     }
 
-    async fn volume_create(&self, _: VolumeCreateRequest, _: &Caller) -> Result<Operation, ErrorBody> {
-        Err(unbuilt())
+    async fn volume_create(
+        &self,
+        request: VolumeCreateRequest,
+        caller: &Caller,
+    ) -> Result<Operation, ErrorBody> {
+        self.0.engine.storage().create(request, caller.origin).await
     }
 
-    async fn volume_resize(&self, _: VolumeResizeRequest, _: &Caller) -> Result<Operation, ErrorBody> {
-        Err(unbuilt())
+    async fn volume_resize(
+        &self,
+        request: VolumeResizeRequest,
+        caller: &Caller,
+    ) -> Result<Operation, ErrorBody> {
+        self.0.engine.storage().resize(request, caller.origin).await
     }
 
-    async fn volume_copy(&self, _: VolumeCopyRequest, _: &Caller) -> Result<Operation, ErrorBody> {
-        Err(unbuilt())
+    async fn volume_copy(&self, request: VolumeCopyRequest, caller: &Caller) -> Result<Operation, ErrorBody> {
+        self.0.engine.storage().copy(request, caller.origin).await
     }
 
-    async fn volume_move(&self, _: VolumeMoveRequest, _: &Caller) -> Result<Operation, ErrorBody> {
-        Err(unbuilt())
+    async fn volume_move(&self, request: VolumeMoveRequest, caller: &Caller) -> Result<Operation, ErrorBody> {
+        self.0.engine.storage().relocate(request, caller.origin).await
     }
 
-    async fn volume_reclaim(&self, _: VolumeRef, _: &Caller) -> Result<Operation, ErrorBody> {
-        Err(unbuilt())
+    async fn volume_reclaim(&self, request: VolumeRef, caller: &Caller) -> Result<Operation, ErrorBody> {
+        self.0.engine.storage().reclaim(request, caller.origin).await
     }
 
-    async fn volume_check(&self, _: VolumeRef, _: &Caller) -> Result<Operation, ErrorBody> {
-        Err(unbuilt())
+    async fn volume_check(&self, request: VolumeRef, caller: &Caller) -> Result<Operation, ErrorBody> {
+        self.0.engine.storage().check(request, caller.origin).await
     }
 
-    async fn volume_delete(&self, _: VolumeRef, _: &Caller) -> Result<Operation, ErrorBody> {
-        Err(unbuilt())
+    async fn volume_delete(&self, request: VolumeRef, caller: &Caller) -> Result<Operation, ErrorBody> {
+        self.0.engine.storage().remove(request, caller.origin).await
     }
 
     async fn os_list(&self, _: OsListRequest, _: &Caller) -> Result<Vec<OsPreset>, ErrorBody> {

@@ -77,7 +77,12 @@ impl RemoteClient {
             .map_err(|error| {
                 ErrorBody::invalid("command", format!("{name:?} cannot be a command: {error}."))
             })?;
-        let answer = sender.send_request(request).await.map_err(|error| self.unreachable(error))?;
+        let answer = sender.send_request(request).await.map_err(|error| {
+            // Cancelled: the connection was closed before the request was written to it.
+            let unsent = error.is_canceled();
+            let error = self.unreachable(error);
+            if unsent { error.with_detail(UNSENT, true) } else { error }
+        })?;
         let body = Limited::new(answer.into_body(), ANSWER_MAX)
             .collect()
             .await

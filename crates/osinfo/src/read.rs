@@ -66,7 +66,7 @@ pub(crate) fn read(directories: &[PathBuf]) -> Vec<Entry> {
             match fs::read_to_string(&file).map_err(|error| error.to_string()).and_then(|text| parse(&text)) {
                 Ok(found) => entries.extend(found.into_iter().map(|entry| (entry.id.clone(), entry))),
                 Err(error) => {
-                    tracing::debug!(file = %file.display(), error, "left out of the operating systems")
+                    tracing::debug!(file = %file.display(), error, "left out of the operating systems");
                 }
             }
         }

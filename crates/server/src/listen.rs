@@ -13,6 +13,7 @@ use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use voidvm_host::Host;
+use voidvm_host::remote::UNSENT;
 use voidvm_model::{ErrorBody, ErrorCode};
 
 use crate::guard::{App, Transport};
@@ -80,6 +81,8 @@ impl Drop for Serving {
 pub struct OwnerSocket {
     path: PathBuf,
     serving: Serving,
+    /// The same socket, for those who wait in it when it ends.
+    waiting: std::os::unix::net::UnixListener,
 }
 
 impl OwnerSocket {
@@ -90,18 +93,32 @@ impl OwnerSocket {
     /// When the socket cannot be made.
     pub async fn start(host: &Host) -> Result<Self, ErrorBody> {
         let path = host.directories().socket();
-        let listener = bind_private(&path).map_err(|error| {
+        let failed = |error: io::Error| {
             ErrorBody::new(ErrorCode::Internal, format!("Could not listen on {}: {error}.", path.display()))
                 .with_hint("See what `voidvm doctor` says of the runtime directory.")
-        })?;
+        };
+        let listener = bind_private(&path).map_err(failed)?;
+        let waiting = rustix::io::dup(&listener).map_err(|error| failed(error.into()))?.into();
         let closing = CancellationToken::new();
         let app = app(host, Transport::Private, &closing);
-        Ok(Self { path, serving: Serving::begin(SameUser(listener), app) })
+        Ok(Self { path, serving: Serving::begin(SameUser(listener), app), waiting })
     }
 
-    /// Stops listening and ends open streams.
+    /// Stops listening and ends open streams. Who connected too late to be heard is told so, and can ask the next owner.
     pub async fn stop(mut self) {
+        let _ = std::fs::remove_file(&self.path);
         self.serving.stop().await;
+        let Ok(waiting) = self.waiting.try_clone() else { return };
+        let told = tokio::task::spawn_blocking(move || {
+            while let Ok((stream, _)) = waiting.accept() {
+                if let Err(error) = turn_away(stream) {
+                    tracing::debug!(%error, "who came too late could not be told");
+                }
+            }
+        });
+        if let Err(error) = told.await {
+            tracing::debug!(%error, "who came too late was not told");
+        }
     }
 }
 
@@ -109,6 +126,25 @@ impl Drop for OwnerSocket {
     fn drop(&mut self) {
         let _ = std::fs::remove_file(&self.path);
     }
+}
+
+/// Answers a request that was not read.
+fn turn_away(mut stream: std::os::unix::net::UnixStream) -> io::Result<()> {
+    use std::io::{Read as _, Write as _};
+    stream.set_nonblocking(false)?;
+    stream.set_read_timeout(Some(FAREWELL))?;
+    stream.set_write_timeout(Some(FAREWELL))?;
+    let error =
+        ErrorBody::new(ErrorCode::OwnerUnreachable, "This voidVM is ending.").with_detail(UNSENT, true);
+    let body = serde_json::json!({ "code": 503, "message": error.message, "error": error }).to_string();
+    write!(
+        stream,
+        "HTTP/1.1 503 Service Unavailable\r\ncontent-type: application/json\r\nconnection: close\r\ncontent-length: {}\r\n\r\n{body}",
+        body.len()
+    )?;
+    stream.shutdown(std::net::Shutdown::Write)?;
+    // What it sent is read, or the kernel would reset the connection and throw the answer away.
+    io::copy(&mut stream.take(1 << 20), &mut io::sink()).map(drop)
 }
 
 fn bind_private(path: &Path) -> io::Result<UnixListener> {

@@ -6,6 +6,7 @@ mod create;
 mod look;
 mod power;
 mod serve;
+pub(crate) mod storage;
 
 use std::process::ExitCode;
 
@@ -53,6 +54,8 @@ async fn with_engine(command: Command, client: &Client, format: Format) -> Resul
         Command::Delete(args) => change::delete(args, client, format).await,
         Command::Set(args) => change::set(&args, client, format).await,
         Command::Type(args) => change::type_text(args, client, format).await,
+        Command::Pool(command) => storage::pool(command, client, format).await,
+        Command::Volume(command) => storage::volume(command, client, format).await,
         Command::Console(args) => console::attach(&args.vm, client, format).await,
         Command::Doctor | Command::Version | Command::Completion { .. } | Command::Serve(_) => Ok(()),
     }

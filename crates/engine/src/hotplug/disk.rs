@@ -11,7 +11,8 @@ use crate::run::Run;
 /// Takes out the disks that are no longer wanted.
 pub(super) async fn unplug(guest: &Guest, wanted: &MachineSpec, problems: &mut Problems) {
     let record = guest.run.record();
-    let surplus = record.spec.disks.iter().filter(|disk| !wanted.disks.iter().any(|other| other.id == disk.id));
+    let surplus =
+        record.spec.disks.iter().filter(|disk| !wanted.disks.iter().any(|other| other.id == disk.id));
     for disk in surplus.filter(|disk| can_move(&record.spec, disk)) {
         let out = async {
             guest.unplug(disk.id.as_str(), "disk").await?;
@@ -179,7 +180,8 @@ async fn open_tray(guest: &Guest, id: &DeviceId, before: &Drive) -> Result<(), E
     if before.open {
         return Ok(());
     }
-    let Err(error) = guest.call("blockdev-open-tray", json!({"id": id.as_str(), "force": false})).await else {
+    let Err(error) = guest.call("blockdev-open-tray", json!({"id": id.as_str(), "force": false})).await
+    else {
         // A guest that holds the drive locked has been asked now.
         return wait_open(guest, id).await;
     };
@@ -203,5 +205,9 @@ pub(crate) async fn grow(run: &Run, disk: &DeviceId, size: Bytes) -> Result<(), 
     let arguments = json!({"node-name": disk.as_str(), "size": size.0});
     let Value::Object(arguments) = arguments else { return Ok(()) };
     let patience = voidvm_qemu::qmp::COMMAND_TIMEOUT * 3;
-    run.qmp()?.execute_raw("block_resize", Some(arguments), patience).await.map(drop).map_err(|error| error.body())
+    run.qmp()?
+        .execute_raw("block_resize", Some(arguments), patience)
+        .await
+        .map(drop)
+        .map_err(|error| error.body())
 }

@@ -43,7 +43,10 @@ impl Problems {
     pub(crate) fn explain(&self, changes: &mut [PendingChange]) {
         for change in changes {
             let why = self.0.iter().find(|problem| {
-                change.field.strip_prefix(problem.field.as_str()).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+                change
+                    .field
+                    .strip_prefix(problem.field.as_str())
+                    .is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
             });
             change.problem = why.map(|problem| problem.error.clone());
         }
@@ -162,7 +165,8 @@ fn take_device(spec: &mut MachineSpec, wanted: &MachineSpec, id: &DeviceId) {
 
 fn insert_like<T: Clone>(into: &mut Vec<T>, like: &[T], id_of: impl Fn(&T) -> &DeviceId, id: &DeviceId) {
     let Some(at) = like.iter().position(|one| id_of(one) == id) else { return };
-    let before = like[..at].iter().rev().find_map(|one| into.iter().position(|there| id_of(there) == id_of(one)));
+    let before =
+        like[..at].iter().rev().find_map(|one| into.iter().position(|there| id_of(there) == id_of(one)));
     into.insert(before.map_or(0, |before| before + 1), like[at].clone());
 }
 
@@ -199,7 +203,8 @@ mod tests {
     fn a_problem_is_told_of_what_it_is_about() {
         let mut problems = Problems::default();
         problems.keep("disks.disk1".to_owned(), Err(ErrorBody::invalid("x", "no")));
-        let change = |field: &str| PendingChange { field: field.to_owned(), running: None, next: None, problem: None };
+        let change =
+            |field: &str| PendingChange { field: field.to_owned(), running: None, next: None, problem: None };
         let mut changes = ["disks.disk1", "disks.disk10", "disks.disk1.cache"].map(change);
         problems.explain(&mut changes);
         assert_eq!(changes.map(|change| change.problem.is_some()), [true, false, true]);

@@ -111,8 +111,10 @@ pub(super) async fn change(guest: &Guest, wanted: &MachineSpec, problems: &mut P
             }
             problems.keep(format!("nics.{}.link", nic.id), done);
         }
-        let (NetworkBackend::User { stack: UserStack::Slirp, forwards: old }, NetworkBackend::User { stack: UserStack::Slirp, forwards: new }) =
-            (&now.network, &nic.network)
+        let (
+            NetworkBackend::User { stack: UserStack::Slirp, forwards: old },
+            NetworkBackend::User { stack: UserStack::Slirp, forwards: new },
+        ) = (&now.network, &nic.network)
         else {
             continue;
         };
@@ -150,7 +152,12 @@ pub(crate) async fn cables(qmp: &Qmp, spec: &MachineSpec) -> Result<(), ErrorBod
 }
 
 /// Closes the host ports that are no longer wanted and opens the new ones, each written down as it is done.
-async fn change_forwards(guest: &Guest, id: &DeviceId, old: &[PortForward], new: &[PortForward]) -> Result<(), ErrorBody> {
+async fn change_forwards(
+    guest: &Guest,
+    id: &DeviceId,
+    old: &[PortForward],
+    new: &[PortForward],
+) -> Result<(), ErrorBody> {
     let mut first = Ok(());
     for forward in old.iter().filter(|forward| !new.contains(forward)) {
         let said = guest.say(&format!("hostfwd_remove {id} {}", parts::host_side(forward))).await?;

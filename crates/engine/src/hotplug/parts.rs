@@ -1,7 +1,10 @@
 //! Devices as the monitor takes them: what the argument builder would say of them, for one port.
 
 use serde_json::{Value, json};
-use voidvm_model::spec::{Cache, Discard, Disk, DiskBus, DiskFormat, NetworkBackend, Nic, NicModel, PortForward, Protocol, UsbDevice};
+use voidvm_model::spec::{
+    Cache, Discard, Disk, DiskBus, DiskFormat, NetworkBackend, Nic, NicModel, PortForward, Protocol,
+    UsbDevice,
+};
 
 /// What ids of CPUs that were plugged in begin with.
 pub(super) const CPU: &str = "vv.cpu";
@@ -84,8 +87,7 @@ pub(super) fn nic_device(nic: &Nic, bus: &str) -> Value {
         NicModel::Virtio => "virtio-net-pci",
         NicModel::E1000e => "e1000e",
     };
-    let mut device =
-        json!({"driver": driver, "id": nic.id.as_str(), "bus": bus, "mac": nic.mac.to_string(), "romfile": ""});
+    let mut device = json!({"driver": driver, "id": nic.id.as_str(), "bus": bus, "mac": nic.mac.to_string(), "romfile": ""});
     if netdev(nic).is_some() {
         device["netdev"] = nic.id.as_str().into();
     }

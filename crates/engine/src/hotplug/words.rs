@@ -83,7 +83,8 @@ mod tests {
 
     #[test]
     fn what_goes_in_comes_out_and_nothing_else() {
-        let first = ["-S", "-name", "guest=-device", "-device", "{\"id\":\"nic0\",\"driver\":\"virtio-net-pci\"}"];
+        let first =
+            ["-S", "-name", "guest=-device", "-device", "{\"id\":\"nic0\",\"driver\":\"virtio-net-pci\"}"];
         let mut words = Words::new(first.map(str::to_owned).to_vec());
         words.add("-blockdev", &json!({"node-name": "disk1", "driver": "qcow2"}));
         words.add("-device", &json!({"driver": "virtio-blk-pci", "id": "disk1", "drive": "disk1"}));
