@@ -8,6 +8,7 @@ import { join } from 'node:path';
 import { chromium } from 'playwright-core';
 import { detailPages } from './detailPages.mjs';
 import { startFixture } from './fixture/server.mjs';
+import { libraryPages } from './libraryPages.mjs';
 
 const axe = readFileSync(createRequire(import.meta.url).resolve('axe-core/axe.min.js'), 'utf8');
 const [, , out = '../screenshots', ...only] = process.argv;
@@ -94,6 +95,7 @@ const PAGES = [
   { name: 'sign-in', path: '/', at: [3], token: 'letmein' },
   { name: 'not-found', path: '/nowhere', at: [3] },
   ...detailPages,
+  ...libraryPages,
 ];
 
 const browser = await chromium.launch({

@@ -8,9 +8,11 @@ import type { IconName } from '@/shared/components/icons';
 declare module 'vue-router' {
   interface RouteMeta {
     nav?: {
-      readonly label: 'overview' | 'machines' | 'activity' | 'settings' | 'doctor';
+      readonly label: 'overview' | 'machines' | 'images' | 'storage' | 'activity' | 'settings' | 'doctor';
       readonly icon: IconName;
       readonly place: 'main' | 'foot';
+      /** On narrow screens it stands behind “More”: the bar at the bottom has room for five. */
+      readonly rare?: true;
     };
     /** The page fills the room it has and scrolls inside itself. */
     fill?: true;
@@ -49,22 +51,41 @@ export const routes: RouteRecordRaw[] = [
     ],
   },
   {
+    path: '/images',
+    name: 'images',
+    component: () => import('@/views/ImagesView.vue'),
+    props: { tab: 'library' },
+    meta: { nav: { label: 'images', icon: 'collection', place: 'main' } },
+  },
+  {
+    path: '/images/catalogue',
+    name: 'catalogue',
+    component: () => import('@/views/ImagesView.vue'),
+    props: { tab: 'catalogue' },
+  },
+  {
+    path: '/storage',
+    name: 'storage',
+    component: () => import('@/views/StorageView.vue'),
+    meta: { nav: { label: 'storage', icon: 'database', place: 'main' } },
+  },
+  {
     path: '/activity',
     name: 'activity',
     component: () => import('@/views/ActivityView.vue'),
-    meta: { nav: { label: 'activity', icon: 'clock-history', place: 'main' } },
+    meta: { nav: { label: 'activity', icon: 'clock-history', place: 'main', rare: true } },
   },
   {
     path: '/settings',
     name: 'settings',
     component: () => import('@/views/SettingsView.vue'),
-    meta: { nav: { label: 'settings', icon: 'gear', place: 'foot' } },
+    meta: { nav: { label: 'settings', icon: 'gear', place: 'foot', rare: true } },
   },
   {
     path: '/doctor',
     name: 'doctor',
     component: () => import('@/views/DoctorView.vue'),
-    meta: { nav: { label: 'doctor', icon: 'heart-pulse', place: 'foot' } },
+    meta: { nav: { label: 'doctor', icon: 'heart-pulse', place: 'foot', rare: true } },
   },
   { path: '/:rest(.*)*', name: 'not-found', component: () => import('@/views/NotFoundView.vue') },
 ];

@@ -53,6 +53,36 @@ export function useAppCommands(): void {
         run: () => router.push('/machines/new'),
       });
     }
+    list.push(
+      {
+        id: 'image-import',
+        title: t('images.command.import'),
+        group: t('images.command.group'),
+        icon: 'folder2-open',
+        run: async () => (await import('@/features/images')).openImport(),
+      },
+      {
+        id: 'image-download',
+        title: t('images.command.download'),
+        group: t('images.command.group'),
+        icon: 'download',
+        run: async () => (await import('@/features/images')).openDownload(),
+      },
+      {
+        id: 'catalogue',
+        title: t('images.command.catalogue'),
+        group: t('images.command.group'),
+        icon: 'collection',
+        run: () => router.push('/images/catalogue'),
+      },
+      {
+        id: 'pool-create',
+        title: t('storage.command.addPool'),
+        group: t('images.command.group'),
+        icon: 'folder-plus',
+        run: async () => (await import('@/features/storage')).openNewPool(),
+      },
+    );
     for (const theme of themes.value) {
       list.push({
         ...theme,

@@ -4,6 +4,7 @@ import { useI18n } from 'vue-i18n';
 import { useRouter } from 'vue-router';
 import { events, type Operation } from '@/api/client';
 import { isFinal, useMachines } from '@/api/stores';
+import { useResultText } from '@/features/operations';
 import { useVmActions } from '@/features/vm';
 import { announce } from '@/shared/composables/announce';
 import { useErrorText } from '@/shared/composables/errorText';
@@ -17,6 +18,7 @@ export function useOperationNews(): void {
   const machines = useMachines();
   const actions = useVmActions();
   const errorText = useErrorText();
+  const resultText = useResultText();
   const router = useRouter();
   const told = new Set<string>();
   /** Notices of guests that did not stop in time, by machine: gone once something else is done with it. */
@@ -26,7 +28,11 @@ export function useOperationNews(): void {
     const what = t(`vm.operation.${operation.kind}`);
     const { subject: name, vmId } = operation;
     if (operation.status === 'succeeded') {
-      announce(t('vm.done', { what, name }));
+      const text = t('vm.done', { what, name });
+      const result = resultText(operation);
+      // What was asked for to learn something is told; the rest the page shows anyway.
+      if (result === undefined) announce(text);
+      else showToast({ tone: 'success', text, hint: result });
       return;
     }
     if (operation.status !== 'failed' || !operation.error) return;

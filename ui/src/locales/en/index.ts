@@ -5,6 +5,7 @@ import doctor from './doctor';
 import errors from './errors';
 import forwards from './forwards';
 import hardware from './hardware';
+import images from './images';
 import machine from './machine';
 import machines from './machines';
 import operations from './operations';
@@ -12,6 +13,7 @@ import overview from './overview';
 import palette from './palette';
 import settings from './settings';
 import shell from './shell';
+import storage from './storage';
 import updates from './updates';
 import vm from './vm';
 
@@ -26,6 +28,8 @@ export default {
   vm,
   forwards,
   hardware,
+  images,
+  storage,
   create,
   operations,
   machine,

@@ -4,8 +4,7 @@ export default {
   filter: 'Show only',
   all: 'All',
   empty: 'Nothing was done yet',
-  emptyText:
-    'Starts, stops, changes and everything else done with machines is noted here, with how it ended.',
+  emptyText: 'Everything done with machines, images and disks is noted here, with how it ended.',
   emptyFilter: 'Nothing of that kind',
   older: 'Show older',
   id: 'Operation',

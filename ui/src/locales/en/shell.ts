@@ -5,9 +5,12 @@ export default {
   nav: {
     overview: 'Overview',
     machines: 'Machines',
+    images: 'Images',
+    storage: 'Storage',
     activity: 'Activity',
     settings: 'Settings',
     doctor: 'Doctor',
+    more: 'More',
   },
   search: 'Search or type a command',
   newMachine: 'New machine',

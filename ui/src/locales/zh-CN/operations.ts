@@ -6,7 +6,7 @@ export default {
   filter: '仅显示',
   all: '全部',
   empty: '还没有任何操作',
-  emptyText: '虚拟机的启动、关机、修改等操作及其结果都会记录在这里。',
+  emptyText: '对虚拟机、映像和磁盘所做的操作及其结果都会记录在这里。',
   emptyFilter: '没有此类操作',
   older: '显示更早的操作',
   id: '操作编号',

@@ -7,9 +7,12 @@ export default {
   nav: {
     overview: '概览',
     machines: '虚拟机',
+    images: '映像',
+    storage: '存储',
     activity: '活动',
     settings: '设置',
     doctor: '诊断',
+    more: '更多',
   },
   search: '搜索或输入命令',
   newMachine: '新建虚拟机',

@@ -1,0 +1,5 @@
+/** Storage: directories of disks and what lies in them. */
+export { openNewPool } from './actions';
+export { default as PoolTroubles } from './PoolTroubles.vue';
+export { default as StorageBrowser } from './StorageBrowser.vue';
+export { usePoolTroubles } from './troubles';

@@ -1,0 +1,117 @@
+/** What there is to say about volumes and pools, and which of them a person asked for. Pure. */
+import { z } from 'zod';
+import type { DiskFormat, Pool, PoolHealth, Volume } from '@/api/client';
+import type { IconName } from '@/shared/components/icons';
+import { matchScore } from '@/shared/composables/searchText';
+
+export const volumeFilters = ['all', 'used', 'free', 'orphaned'] as const;
+export type VolumeFilter = (typeof volumeFilters)[number];
+
+/** Least and most bytes a volume may have, and the step its size is rounded to. */
+export const SIZE_MIN = 2 ** 20;
+export const SIZE_MAX = 64 * 2 ** 40;
+export const NAME_MAX = 100;
+export const FLOOR_MAX = 2 ** 40;
+
+const byName = new Intl.Collator(undefined, { numeric: true, sensitivity: 'base' });
+
+export function fits(volume: Volume, filter: VolumeFilter): boolean {
+  switch (filter) {
+    case 'all':
+      return true;
+    case 'used':
+      return volume.vm !== null || volume.children.length > 0;
+    case 'free':
+      return volume.vm === null && volume.children.length === 0 && !volume.orphaned;
+    case 'orphaned':
+      return volume.orphaned;
+  }
+}
+
+/** Those that fit the filter and have all of the words: by machine, then by name. */
+export function select(volumes: readonly Volume[], filter: VolumeFilter, words: string): Volume[] {
+  return volumes
+    .filter(
+      (volume) => fits(volume, filter) && matchScore(`${volume.name} ${volume.vmName ?? ''}`, words) > 0,
+    )
+    .sort(
+      (a, b) =>
+        byName.compare(a.vmName ?? '\u{10ffff}', b.vmName ?? '\u{10ffff}') || byName.compare(a.name, b.name),
+    );
+}
+
+export type VolumeAction = 'resize' | 'copy' | 'move' | 'reclaim' | 'check' | 'delete';
+export type Obstacle = 'machine' | 'children' | 'format' | 'pools';
+
+/** Why something cannot be done with a volume, as far as the list tells. The engine decides in the end. */
+export function obstacle(volume: Volume, action: VolumeAction, pools: readonly Pool[]): Obstacle | undefined {
+  if (action === 'delete') {
+    if (volume.vm !== null) return 'machine';
+    return volume.children.length > 0 ? 'children' : undefined;
+  }
+  if (volume.format === null) return 'format';
+  if (action === 'move' && !pools.some((pool) => pool.id !== volume.pool && usable(pool))) return 'pools';
+  if (['resize', 'move', 'reclaim'].includes(action) && volume.children.length > 0) return 'children';
+  return undefined;
+}
+
+/** Something new can be made in it. */
+export function usable(pool: Pool): boolean {
+  return pool.health === 'ok' || pool.health === 'low';
+}
+
+export const healthLook: Record<PoolHealth, { icon: IconName; tone: 'running' | 'paused' | 'trouble' }> = {
+  ok: { icon: 'check-circle', tone: 'running' },
+  low: { icon: 'exclamation-triangle-fill', tone: 'paused' },
+  read_only: { icon: 'lock', tone: 'paused' },
+  missing: { icon: 'exclamation-circle-fill', tone: 'trouble' },
+};
+
+/** What a file with this name would be called in that format. */
+export function withEnding(name: string, format: DiskFormat): string {
+  const ending = format === 'qcow2' ? 'qcow2' : 'img';
+  return /\.(qcow2|raw|img|vmdk|vdi|vhdx)$/i.test(name)
+    ? name.replace(/\.[^.]+$/, `.${ending}`)
+    : `${name}.${ending}`;
+}
+
+/** A name for a copy that nobody in the pool has. */
+export function copyName(name: string, taken: ReadonlySet<string>): string {
+  const dot = name.lastIndexOf('.');
+  const [stem, ending] = dot > 0 ? [name.slice(0, dot), name.slice(dot)] : [name, ''];
+  let candidate = name;
+  for (let at = 2; taken.has(candidate); at += 1) candidate = `${stem}-${String(at)}${ending}`;
+  return candidate;
+}
+
+type Translate = (key: string, values?: Record<string, unknown>) => string;
+
+export function fileNameSchema(t: Translate) {
+  return z
+    .string()
+    .trim()
+    .min(1, t('storage.problem.name', { most: NAME_MAX }))
+    .max(NAME_MAX, t('storage.problem.name', { most: NAME_MAX }))
+    .refine((name) => !name.includes('/') && !name.startsWith('.'), t('storage.problem.file'));
+}
+
+export function sizeSchema(t: Translate, range: { least: string; most: string }) {
+  const problem = t('storage.problem.size', range);
+  return z
+    .union([z.number(), z.literal('')])
+    .refine((size) => size !== '' && size >= SIZE_MIN && size <= SIZE_MAX, problem);
+}
+
+export function poolSchema(t: Translate, folder: 'new' | 'kept') {
+  return z.object({
+    name: z
+      .string()
+      .trim()
+      .min(1, t('storage.problem.name', { most: NAME_MAX }))
+      .max(NAME_MAX, t('storage.problem.name', { most: NAME_MAX })),
+    path: z.string().refine((path) => folder === 'kept' || path.startsWith('/'), t('storage.problem.path')),
+    floor: z
+      .union([z.number(), z.literal('')])
+      .refine((floor) => floor !== '' && floor >= 0 && floor <= FLOOR_MAX, t('storage.problem.floor')),
+  });
+}
