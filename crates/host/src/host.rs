@@ -65,6 +65,7 @@ impl Host {
         }
         let settings = config.layers.settings();
         let engine_config = EngineConfig {
+            config_dir: directories.config_file.parent().map(Path::to_owned),
             demo_disk: defaults::demo(&directories.data, "disk.qcow2"),
             preferences: Preferences::from(&settings),
             secrets: Arc::new(KeychainSecrets::new(&directories.data, redactor.clone())),
@@ -319,8 +320,8 @@ impl Handlers for Host {
         Err(unbuilt())
     }
 
-    async fn vm_clone(&self, _: VmCloneRequest, _: &Caller) -> Result<Operation, ErrorBody> {
-        Err(unbuilt())
+    async fn vm_clone(&self, request: VmCloneRequest, caller: &Caller) -> Result<Operation, ErrorBody> {
+        self.0.engine.clone_machine(request, caller.origin).await
     }
 
     async fn vm_export(&self, _: VmExportRequest, _: &Caller) -> Result<Operation, ErrorBody> {
@@ -335,36 +336,48 @@ impl Handlers for Host {
         Err(unbuilt())
     }
 
-    async fn vm_ssh(&self, _: VmRef, _: &Caller) -> Result<Option<SshAccess>, ErrorBody> {
-        Err(unbuilt())
+    async fn vm_ssh(&self, request: VmRef, _: &Caller) -> Result<Option<SshAccess>, ErrorBody> {
+        self.0.engine.ssh(request.id).await
     }
 
     async fn image_list(&self, _: Empty, _: &Caller) -> Result<Vec<LibraryImage>, ErrorBody> {
-        Err(unbuilt())
+        self.0.engine.images().await
     }
 
-    async fn image_get(&self, _: ImageRef, _: &Caller) -> Result<LibraryImage, ErrorBody> {
-        Err(unbuilt())
+    async fn image_get(&self, request: ImageRef, _: &Caller) -> Result<LibraryImage, ErrorBody> {
+        self.0.engine.image(request.id).await
     }
 
-    async fn image_import(&self, _: ImageImportRequest, _: &Caller) -> Result<Operation, ErrorBody> {
-        Err(unbuilt())
+    async fn image_import(
+        &self,
+        request: ImageImportRequest,
+        caller: &Caller,
+    ) -> Result<Operation, ErrorBody> {
+        self.0.engine.image_import(request, caller.origin).await
     }
 
-    async fn image_download(&self, _: ImageDownloadRequest, _: &Caller) -> Result<Operation, ErrorBody> {
-        Err(unbuilt())
+    async fn image_download(
+        &self,
+        request: ImageDownloadRequest,
+        caller: &Caller,
+    ) -> Result<Operation, ErrorBody> {
+        self.0.engine.image_download(request, caller.origin).await
     }
 
-    async fn image_update(&self, _: ImageUpdateRequest, _: &Caller) -> Result<LibraryImage, ErrorBody> {
-        Err(unbuilt())
+    async fn image_update(
+        &self,
+        request: ImageUpdateRequest,
+        caller: &Caller,
+    ) -> Result<LibraryImage, ErrorBody> {
+        self.0.engine.image_update(request, caller.origin).await
     }
 
-    async fn image_delete(&self, _: ImageRef, _: &Caller) -> Result<Operation, ErrorBody> {
-        Err(unbuilt())
+    async fn image_delete(&self, request: ImageRef, caller: &Caller) -> Result<Operation, ErrorBody> {
+        self.0.engine.image_delete(request.id, caller.origin).await
     }
 
     async fn image_catalogue(&self, _: Empty, _: &Caller) -> Result<Vec<CatalogueEntry>, ErrorBody> {
-        Err(unbuilt())
+        self.0.engine.catalogue().await
     }
 
     async fn pool_list(&self, _: Empty, _: &Caller) -> Result<Vec<Pool>, ErrorBody> {
@@ -423,12 +436,12 @@ impl Handlers for Host {
         self.0.engine.storage().remove(request, caller.origin).await
     }
 
-    async fn os_list(&self, _: OsListRequest, _: &Caller) -> Result<Vec<OsPreset>, ErrorBody> {
-        Err(unbuilt())
+    async fn os_list(&self, request: OsListRequest, _: &Caller) -> Result<Vec<OsPreset>, ErrorBody> {
+        self.0.engine.operating_systems(request.search.as_deref()).await
     }
 
-    async fn os_detect(&self, _: OsDetectRequest, _: &Caller) -> Result<Option<OsPreset>, ErrorBody> {
-        Err(unbuilt())
+    async fn os_detect(&self, request: OsDetectRequest, _: &Caller) -> Result<Option<OsPreset>, ErrorBody> {
+        self.0.engine.detect_os(Path::new(&request.path)).await
     }
 
     async fn usb_list(&self, _: Empty, _: &Caller) -> Result<Vec<HostUsbDevice>, ErrorBody> {
