@@ -453,6 +453,10 @@ pub struct VmCreateRequest {
     #[serde(default)]
     #[ts(optional)]
     pub tpm: Option<bool>,
+    /// Encrypt its new, empty disk (LUKS); the key is made and kept in the keychain.
+    #[serde(default)]
+    #[ts(optional, as = "Option<bool>")]
+    pub encrypt: bool,
     /// What cloud-init shall do at the first start.
     #[serde(default)]
     #[ts(optional)]
@@ -485,6 +489,7 @@ impl VmCreateRequest {
             accel: None,
             os: None,
             tpm: None,
+            encrypt: false,
             cloud_init: None,
             meta: None,
             forwards: Vec::new(),

@@ -12,7 +12,8 @@ use voidvm_model::spec::{
 };
 use voidvm_model::system::{ImageInfo, ImageKind};
 use voidvm_model::{
-    Bytes, DeviceId, ErrorBody, ErrorCode, MachineSpec, Operation, OperationKind, Origin, VmId, VmState,
+    Bytes, DeviceId, ErrorBody, ErrorCode, MachineSpec, Operation, OperationKind, Origin, SecretId, VmId,
+    VmState,
 };
 use voidvm_qemu::firmware::{self, Ovmf};
 use voidvm_qemu::image::{self, QemuImg};
@@ -21,8 +22,8 @@ use voidvm_store::VmRow;
 use super::build::{self, Line, Made, Plan, Recipe, Share, Site, Stopped};
 use super::{clone, files, launch, login, update};
 use crate::ledger::Ticket;
-use crate::platform;
 use crate::shared::Shared;
+use crate::{platform, secrets};
 
 /// How the first disk comes to be.
 enum DiskPlan {
@@ -110,6 +111,9 @@ async fn plan(
     launch::check_memory(&spec)?;
     let source = Source::of(shared, request.source)?;
     let (disk, in_place) = source.plan(shared, &img, &dir, &mut spec).await?;
+    if request.encrypt {
+        lock(&disk, &mut spec)?;
+    }
     spec.validate()?;
     let firmware = match firmware {
         Firmware::Bios => None,
@@ -229,6 +233,37 @@ impl Source {
     }
 }
 
+/// Gives the new disk a key's name; the key itself is made with the disk.
+fn lock(disk: &DiskPlan, spec: &mut MachineSpec) -> Result<(), ErrorBody> {
+    match (disk, spec.disks.first_mut()) {
+        (DiskPlan::Empty(_), Some(disk)) => {
+            disk.key = Some(SecretId::new());
+            Ok(())
+        }
+        _ => Err(ErrorBody::invalid("encrypt", "Only a new, empty disk can be encrypted.")
+            .with_hint("Create the machine with an empty disk, or leave it unencrypted.")),
+    }
+}
+
+/// Makes an empty encrypted disk; its key is kept before there is anything to lose.
+async fn make_locked(
+    shared: &Shared,
+    img: &QemuImg,
+    target: &Path,
+    size: Bytes,
+    id: SecretId,
+) -> Result<(), ErrorBody> {
+    let (key, secrets) = (secrets::new_key()?, &shared.config.secrets);
+    secrets.put(id, &key).await?;
+    let made = img.create_luks(target, size, &key).await.map_err(|error| error.body());
+    if made.is_err()
+        && let Err(error) = secrets.remove(id).await
+    {
+        tracing::warn!(%error, "the key of a disk that was not made is still kept");
+    }
+    made
+}
+
 fn sized(size: Option<Bytes>) -> Result<Option<Bytes>, ErrorBody> {
     match size {
         Some(size) if !DISK_SIZE.contains(&size.0) => {
@@ -304,9 +339,10 @@ impl Recipe for Creation {
         let target = files::disk(site.dir, 0);
         match &self.disk {
             DiskPlan::None => {}
-            DiskPlan::Empty(size) => {
-                self.img.create_qcow2(&target, *size).await.map_err(|error| error.body())?;
-            }
+            DiskPlan::Empty(size) => match self.vm.spec.disks.first().and_then(|disk| disk.key) {
+                Some(key) => make_locked(site.shared, &self.img, &target, *size, key).await?,
+                None => self.img.create_qcow2(&target, *size).await.map_err(|error| error.body())?,
+            },
             DiskPlan::Overlay { on, format, size } => {
                 image::overlay(&target, on, *format, *size).map_err(|error| error.body())?;
             }

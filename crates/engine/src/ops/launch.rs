@@ -20,6 +20,7 @@ use voidvm_store::VmRow;
 
 use super::files;
 use super::outfit::{self, Outfit};
+use crate::hotplug;
 use crate::ledger::Failure;
 use crate::platform::Qemu;
 use crate::run::{Attached, Came, EXIT_FOLLOWS, Run};
@@ -139,7 +140,7 @@ pub(crate) async fn launch(
         reached = reached => reached,
     };
     if let Ok(attached) = &mut outcome
-        && let Err(body) = unplug(&attached.run, &vm.spec).await
+        && let Err(body) = cables(&attached.run, &vm.spec).await
     {
         outcome = Err(body.into());
     }
@@ -153,17 +154,9 @@ pub(crate) async fn launch(
     outcome
 }
 
-/// Takes the cables out that are not to be in: QEMU has no argument for it.
-async fn unplug(run: &Run, spec: &MachineSpec) -> Result<(), ErrorBody> {
-    for nic in spec.nics.iter().filter(|nic| !nic.link) {
-        let arguments = [("name".to_owned(), nic.id.as_str().into()), ("up".to_owned(), false.into())];
-        let within = voidvm_qemu::qmp::COMMAND_TIMEOUT;
-        run.qmp()?
-            .execute_raw("set_link", Some(arguments.into_iter().collect()), within)
-            .await
-            .map_err(|error| error.body())?;
-    }
-    Ok(())
+/// Takes the cables out that are not to be in.
+async fn cables(run: &Run, spec: &MachineSpec) -> Result<(), ErrorBody> {
+    hotplug::cables(&run.qmp()?, spec).await
 }
 
 /// A program beside QEMU ended before the machine ran.

@@ -48,6 +48,10 @@ os?: string,
  */
 tpm?: boolean, 
 /**
+ * Encrypt its new, empty disk (LUKS); the key is made and kept in the keychain.
+ */
+encrypt?: boolean, 
+/**
  * What cloud-init shall do at the first start.
  */
 cloudInit?: CloudInit, 
