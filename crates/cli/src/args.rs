@@ -8,6 +8,8 @@ use clap_complete::Shell;
 use voidvm_model::spec::{Accel, Firmware, PortForward};
 use voidvm_model::{Bytes, MiB};
 
+use crate::commands::copies;
+
 use crate::commands::storage::{PoolCommand, VolumeCommand};
 
 /// Runs virtual machines on this computer.
@@ -58,6 +60,12 @@ pub(crate) enum Command {
     Type(Type),
     /// Show the end of a machine's log.
     Logs(Logs),
+    /// Make a copy of a machine.
+    Clone(copies::Clone),
+    /// Write a machine to one file.
+    Export(copies::Export),
+    /// Make a machine of a file of another computer or program.
+    Import(copies::Import),
     /// Directories of disks.
     #[command(subcommand)]
     Pool(PoolCommand),
@@ -84,16 +92,22 @@ pub(crate) struct One {
 }
 
 #[derive(Debug, Args)]
-#[command(group(ArgGroup::new("source").required(true).multiple(true).args(["image", "iso", "demo", "from_spec"])))]
+#[command(group(ArgGroup::new("source").required(true).multiple(true).args(["image", "iso", "demo", "empty", "from_spec"])))]
 pub(crate) struct Create {
     /// Its name; nobody else's.
     pub(crate) name: String,
-    /// A disk image, copied.
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["iso", "demo"])]
+    /// A disk image, copied; or the name or id of an image of the library.
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["iso", "demo", "empty"])]
     pub(crate) image: Option<PathBuf>,
     /// Use the image where it is instead of a copy.
-    #[arg(long, requires = "image", conflicts_with_all = ["iso", "demo"])]
+    #[arg(long, requires = "image", conflicts_with_all = ["iso", "demo", "empty"])]
     pub(crate) in_place: bool,
+    /// Stand on the library's image instead of copying it: made at once, and the image stays as long as the machine.
+    #[arg(long, requires = "image", conflicts_with = "in_place")]
+    pub(crate) linked: bool,
+    /// An empty disk of the size --disk says, and nothing to boot from yet.
+    #[arg(long, requires = "disk", conflicts_with_all = ["iso", "demo"])]
+    pub(crate) empty: bool,
     /// A CD to install or live from.
     #[arg(long, value_name = "FILE", conflicts_with = "demo")]
     pub(crate) iso: Option<PathBuf>,
@@ -112,6 +126,24 @@ pub(crate) struct Create {
     /// What starts the guest.
     #[arg(long, value_enum)]
     pub(crate) firmware: Option<FirmwareArg>,
+    /// A TPM 2.0.
+    #[arg(long)]
+    pub(crate) tpm: bool,
+    /// The operating system it is for, as osinfo-db calls it (debian12, win11): what is not said here is as that likes it.
+    #[arg(long, value_name = "OS")]
+    pub(crate) os: Option<String>,
+    /// User-data for cloud-init: a file that begins with #cloud-config.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) cloud_init: Option<PathBuf>,
+    /// A public key that may log in; may be repeated. A key of the machine's own is made without.
+    #[arg(long = "ssh-key", value_name = "FILE")]
+    pub(crate) ssh_keys: Vec<PathBuf>,
+    /// The user cloud-init makes in the guest.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) user: Option<String>,
+    /// The guest's host name; the machine's name without.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) hostname: Option<String>,
     /// Which acceleration to use.
     #[arg(long, value_enum)]
     pub(crate) accel: Option<AccelArg>,
@@ -163,6 +195,12 @@ pub(crate) struct Delete {
     /// Leave the disks where they are.
     #[arg(long)]
     pub(crate) keep_disks: bool,
+    /// Move everything to the desktop's trash instead of removing it.
+    #[arg(long, conflicts_with = "keep_disks")]
+    pub(crate) trash: bool,
+    /// Copy what linked clones need into them first.
+    #[arg(long)]
+    pub(crate) flatten: bool,
 }
 
 #[derive(Debug, Args)]
@@ -221,6 +259,8 @@ pub(crate) struct Serve {
 pub(crate) enum FirmwareArg {
     Bios,
     Uefi,
+    /// Starts only what Microsoft's keys have signed.
+    UefiSecure,
 }
 
 impl From<FirmwareArg> for Firmware {
@@ -228,6 +268,7 @@ impl From<FirmwareArg> for Firmware {
         match arg {
             FirmwareArg::Bios => Self::Bios,
             FirmwareArg::Uefi => Self::Uefi,
+            FirmwareArg::UefiSecure => Self::UefiSecure,
         }
     }
 }

@@ -21,11 +21,16 @@ pub(crate) async fn delete(args: Delete, client: &Client, format: Format) -> Res
         doomed.push((vm, own));
     }
     if !args.yes {
-        confirm(&doomed, args.keep_disks)?;
+        confirm(&doomed, &args)?;
     }
     let mut gone = Vec::new();
     for (vm, files) in &doomed {
-        let request = VmDeleteRequest { keep_disks: args.keep_disks, ..VmDeleteRequest::new(vm.id) };
+        let request = VmDeleteRequest {
+            keep_disks: args.keep_disks,
+            trash: args.trash,
+            flatten_children: args.flatten,
+            ..VmDeleteRequest::new(vm.id)
+        };
         let operation: Operation = client.call("vm.delete", &request).await?;
         client.finish(operation).await?;
         gone.push(json!({ "id": vm.id, "name": vm.name, "state": "deleted", "files": files }));
@@ -41,7 +46,8 @@ pub(crate) async fn delete(args: Delete, client: &Client, format: Format) -> Res
 }
 
 /// Names what is lost, and asks.
-fn confirm(doomed: &[(VmView, Vec<MachineFile>)], keep_disks: bool) -> Result<(), ErrorBody> {
+fn confirm(doomed: &[(VmView, Vec<MachineFile>)], args: &Delete) -> Result<(), ErrorBody> {
+    let how = if args.trash { "moves to the trash" } else { "removes for good" };
     let files = || doomed.iter().flat_map(|(_, files)| files);
     let bytes = Bytes(files().map(|file| file.size.0).sum());
     let names: Vec<&str> = doomed.iter().map(|(vm, _)| vm.name.as_str()).collect();
@@ -50,7 +56,7 @@ fn confirm(doomed: &[(VmView, Vec<MachineFile>)], keep_disks: bool) -> Result<()
         let files = if paths.len() == 1 { "1 file".to_owned() } else { format!("{} files", paths.len()) };
         ErrorBody::new(
             ErrorCode::ConfirmationRequired,
-            format!("Deleting {} removes {files} ({bytes}) for good.", names.join(", ")),
+            format!("Deleting {} {how} {files} ({bytes}).", names.join(", ")),
         )
         .with_hint("Say --yes to delete without being asked.")
         .with_detail("files", paths)
@@ -61,15 +67,20 @@ fn confirm(doomed: &[(VmView, Vec<MachineFile>)], keep_disks: bool) -> Result<()
     }
     let mut out = std::io::stderr().lock();
     for (vm, files) in doomed {
-        let _ = writeln!(out, "{} goes for good.", printable(&vm.name));
+        let _ = writeln!(
+            out,
+            "{} {}.",
+            printable(&vm.name),
+            if args.trash { "goes to the trash" } else { "goes for good" }
+        );
         for file in files {
             let _ = writeln!(out, "  {}  {}", file.size, printable(&file.path));
         }
     }
-    if keep_disks {
+    if args.keep_disks {
         let _ = writeln!(out, "Disks stay where they are.");
     }
-    let _ = write!(out, "Delete, losing {bytes}? Type yes: ");
+    let _ = write!(out, "Delete, {} {bytes}? Type yes: ", if args.trash { "moving" } else { "losing" });
     let _ = out.flush();
     let mut answer = String::new();
     let read = std::io::stdin().read_line(&mut answer);
@@ -121,7 +132,8 @@ fn set_hardware(spec: &mut MachineSpec, key: &str, value: &str) -> Result<(), Er
         "firmware" => match value {
             "bios" => spec.firmware = Firmware::Bios,
             "uefi" => spec.firmware = Firmware::Uefi,
-            _ => return wrong("Choose bios or uefi."),
+            "uefi-secure" => spec.firmware = Firmware::UefiSecure,
+            _ => return wrong("Choose bios, uefi or uefi-secure."),
         },
         "accel" => match value {
             "auto" => spec.accel = Accel::Auto,

@@ -4,9 +4,10 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Value};
 use voidvm_host::payload::Payload;
-use voidvm_model::contract::{CreateSource, VmCreateRequest, VmRef};
+use voidvm_model::contract::{CloudInit, CreateSource, Empty, VmCreateRequest, VmRef};
+use voidvm_model::image::LibraryImage;
 use voidvm_model::spec::NetworkBackend;
-use voidvm_model::{ErrorBody, ErrorCode, MachineSpec, Operation, VmId, VmView};
+use voidvm_model::{Bytes, ErrorBody, ErrorCode, MachineSpec, Operation, VmId, VmView};
 
 use crate::args::Create;
 use crate::client::Client;
@@ -24,7 +25,7 @@ pub(crate) fn made(operation: &Operation) -> Result<VmId, ErrorBody> {
 }
 
 pub(crate) async fn create(args: Create, client: &Client, format: Format) -> Result<(), ErrorBody> {
-    let request = request(args)?;
+    let request = request(args, client).await?;
     let operation: Operation = client.call("vm.create", &request).await?;
     let id = made(&operation)?;
     client.finish(operation).await?;
@@ -42,7 +43,8 @@ pub(crate) async fn create(args: Create, client: &Client, format: Format) -> Res
     }
 }
 
-fn request(args: Create) -> Result<VmCreateRequest, ErrorBody> {
+async fn request(args: Create, client: &Client) -> Result<VmCreateRequest, ErrorBody> {
+    let cloud_init = cloud_init(&args)?;
     let mut base = match &args.from_spec {
         Some(file) => from_file(file)?,
         None => Map::new(),
@@ -52,11 +54,12 @@ fn request(args: Create) -> Result<VmCreateRequest, ErrorBody> {
         (Some(image), _) if args.in_place => {
             Some(CreateSource::ImageInPlace { path: absolute("image", &image)? })
         }
-        (Some(image), _) => {
-            Some(CreateSource::ImageCopy { path: absolute("image", &image)?, disk_size: args.disk })
-        }
+        (Some(image), _) => Some(image_source(&image, args.linked, args.disk, client).await?),
         (None, Some(iso)) => Some(CreateSource::Iso { path: absolute("iso", &iso)?, disk_size: args.disk }),
-        (None, None) => args.demo.then_some(CreateSource::Demo),
+        (None, None) => match args.disk.filter(|_| args.empty) {
+            Some(disk_size) => Some(CreateSource::Empty { disk_size }),
+            None => args.demo.then_some(CreateSource::Demo),
+        },
     };
     let mut put = |name: &str, value: Option<Value>| {
         if let Some(value) = value {
@@ -68,10 +71,75 @@ fn request(args: Create) -> Result<VmCreateRequest, ErrorBody> {
     put("cpus", args.cpus.map(json));
     put("memory", args.memory.map(json));
     put("firmware", args.firmware.map(|firmware| json(voidvm_model::spec::Firmware::from(firmware))));
+    put("tpm", args.tpm.then_some(Value::Bool(true)));
+    put("os", args.os.map(json));
+    put("cloudInit", cloud_init.map(json));
     put("accel", args.accel.map(|accel| json(voidvm_model::spec::Accel::from(accel))));
     put("forwards", (!args.forwards.is_empty()).then(|| json(args.forwards)));
     put("start", args.start.then_some(Value::Bool(true)));
     Payload::Json(Value::Object(base)).read()
+}
+
+/// A file, or else an image of the library by its name or id.
+async fn image_source(
+    image: &Path,
+    linked: bool,
+    disk_size: Option<Bytes>,
+    client: &Client,
+) -> Result<CreateSource, ErrorBody> {
+    if image.exists() && !linked {
+        return Ok(CreateSource::ImageCopy { path: absolute("image", image)?, disk_size });
+    }
+    let named = image.to_string_lossy();
+    let images: Vec<LibraryImage> = client.call("image.list", &Empty {}).await?;
+    let found = images.into_iter().find(|one| one.name == named || one.id.to_string() == named);
+    match found {
+        Some(found) => Ok(CreateSource::Library { image: found.id, disk_size, linked }),
+        None if linked => {
+            Err(ErrorBody::new(ErrorCode::NotFound, format!("The library has no image “{named}”."))
+                .with_field("image")
+                .with_hint("See the names with: voidvm image list"))
+        }
+        // The engine says what is wrong with the file.
+        None => Ok(CreateSource::ImageCopy { path: absolute("image", image)?, disk_size }),
+    }
+}
+
+/// What cloud-init shall do, where anything of it was said.
+fn cloud_init(args: &Create) -> Result<Option<CloudInit>, ErrorBody> {
+    if args.cloud_init.is_none() && args.ssh_keys.is_empty() && args.user.is_none() && args.hostname.is_none()
+    {
+        return Ok(None);
+    }
+    let mut ssh_keys = Vec::new();
+    for file in &args.ssh_keys {
+        let text = text_of("sshKey", file)?;
+        ssh_keys.extend(
+            text.lines()
+                .map(str::trim)
+                .filter(|line| !line.is_empty() && !line.starts_with('#'))
+                .map(str::to_owned),
+        );
+    }
+    Ok(Some(CloudInit {
+        user: args.user.clone().unwrap_or_else(|| "user".to_owned()),
+        generate_key: ssh_keys.is_empty(),
+        ssh_keys,
+        password: None,
+        hostname: args.hostname.clone(),
+        packages: Vec::new(),
+        user_data: args.cloud_init.as_deref().map(|file| text_of("cloudInit", file)).transpose()?,
+    }))
+}
+
+/// The text of a small file.
+fn text_of(field: &str, file: &Path) -> Result<String, ErrorBody> {
+    let wrong = |reason: String| ErrorBody::invalid(field, format!("{}: {reason}.", file.display()));
+    let meta = std::fs::metadata(file).map_err(|error| wrong(error.to_string()))?;
+    if !meta.is_file() || meta.len() > SPEC_MAX {
+        return Err(wrong("it is no file of at most 1 MiB".to_owned()));
+    }
+    std::fs::read_to_string(file).map_err(|error| wrong(error.to_string()))
 }
 
 fn json(value: impl serde::Serialize) -> Value {
@@ -79,7 +147,7 @@ fn json(value: impl serde::Serialize) -> Value {
 }
 
 /// The path as the engine needs it: absolute, without `..`.
-fn absolute(field: &str, path: &Path) -> Result<String, ErrorBody> {
+pub(crate) fn absolute(field: &str, path: &Path) -> Result<String, ErrorBody> {
     let absolute: PathBuf = path.canonicalize().or_else(|_| std::path::absolute(path)).map_err(|error| {
         ErrorBody::invalid(field, format!("{} cannot be a path: {error}.", path.display()))
     })?;

@@ -2,6 +2,7 @@
 
 mod change;
 mod console;
+pub(crate) mod copies;
 mod create;
 mod look;
 mod power;
@@ -54,6 +55,9 @@ async fn with_engine(command: Command, client: &Client, format: Format) -> Resul
         Command::Delete(args) => change::delete(args, client, format).await,
         Command::Set(args) => change::set(&args, client, format).await,
         Command::Type(args) => change::type_text(args, client, format).await,
+        Command::Clone(args) => copies::clone(args, client, format).await,
+        Command::Export(args) => copies::export(args, client, format).await,
+        Command::Import(args) => copies::import(args, client, format).await,
         Command::Pool(command) => storage::pool(command, client, format).await,
         Command::Volume(command) => storage::volume(command, client, format).await,
         Command::Console(args) => console::attach(&args.vm, client, format).await,

@@ -67,6 +67,7 @@ pub fn timing() -> Timing {
         unplug: Duration::from_secs(1),
         sample_watched: Duration::from_millis(100),
         sample_idle: Duration::from_millis(500),
+        ..Timing::default()
     }
 }
 
