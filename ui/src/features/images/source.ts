@@ -103,7 +103,7 @@ export function importRequest({ path, mode, name }: ImportDraft): ImageImportReq
   const given = name.trim();
   return {
     path,
-    mode: isPacked(path) && mode === 'in_place' ? 'copy' : mode,
+    mode,
     ...(given === '' ? {} : { name: given }),
   };
 }

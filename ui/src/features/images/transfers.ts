@@ -8,11 +8,18 @@
  */
 import { useLocalStorage } from '@vueuse/core';
 import { computed, type ComputedRef } from 'vue';
-import { call, type ImageDownloadRequest, type Operation } from '@/api/client';
+import { call, type ErrorCode, type ImageDownloadRequest, type Operation } from '@/api/client';
 import { isFinal, useOperations } from '@/api/stores';
 
 /** How long one that failed is shown, in milliseconds. */
 const SHOWN = 24 * 3_600_000;
+/** Ends after which a download goes on where it broke off. */
+const GOES_ON: ReadonlySet<ErrorCode> = new Set<ErrorCode>([
+  'network_failed',
+  'timeout',
+  'disk_full',
+  'interrupted',
+]);
 /** Requests remembered. */
 const KEPT = 20;
 
@@ -41,6 +48,12 @@ export function transfersOf(operations: readonly Operation[], now: number): Oper
       now - Date.parse(operation.finishedAt ?? operation.requestedAt) < SHOWN
     );
   });
+}
+
+/** What has arrived of it is kept; a file that turned out to be wrong is not. */
+export function canGoOn(operation: Operation): boolean {
+  if (operation.status === 'interrupted') return true;
+  return operation.error !== null && GOES_ON.has(operation.error.code);
 }
 
 export async function startDownload(request: ImageDownloadRequest): Promise<Operation> {

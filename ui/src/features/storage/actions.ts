@@ -1,6 +1,7 @@
 /** What can be done with pools and volumes: one place for the pages, the menus and the palette. */
 import { useI18n } from 'vue-i18n';
 import { call, toApiError, type Pool, type Volume } from '@/api/client';
+import { useMachines } from '@/api/stores';
 import type { IconName } from '@/shared/components/icons';
 import type { MenuItem } from '@/shared/components/menu';
 import { confirm } from '@/shared/composables/confirm';
@@ -43,6 +44,7 @@ export interface Offer {
 export function useStorageActions(pools: () => readonly Pool[]) {
   const { t } = useI18n();
   const errorText = useErrorText();
+  const machines = useMachines();
 
   function fail(what: string, name: string, cause: unknown): void {
     const { sentence, hint } = errorText(toApiError(cause).body);
@@ -99,7 +101,8 @@ export function useStorageActions(pools: () => readonly Pool[]) {
   /** Everything that can be done with a volume, with the reason where it cannot now. */
   function offers(volume: Volume): Offer[] {
     return ORDER.map((id) => {
-      const reason = obstacle(volume, id, pools());
+      const state = volume.vm === null ? undefined : machines.byId.get(volume.vm)?.state;
+      const reason = obstacle(volume, id, { pools: pools(), state });
       return {
         id,
         icon: ICONS[id],

@@ -1,6 +1,6 @@
 /** What there is to say about volumes and pools, and which of them a person asked for. Pure. */
 import { z } from 'zod';
-import type { DiskFormat, Pool, PoolHealth, Volume } from '@/api/client';
+import type { DiskFormat, Pool, PoolHealth, VmState, Volume } from '@/api/client';
 import type { IconName } from '@/shared/components/icons';
 import { matchScore } from '@/shared/composables/searchText';
 
@@ -10,7 +10,7 @@ export type VolumeFilter = (typeof volumeFilters)[number];
 /** Least and most bytes a volume may have, and the step its size is rounded to. */
 export const SIZE_MIN = 2 ** 20;
 export const SIZE_MAX = 64 * 2 ** 40;
-export const NAME_MAX = 100;
+export const NAME_MAX = 200;
 export const FLOOR_MAX = 2 ** 40;
 
 const byName = new Intl.Collator(undefined, { numeric: true, sensitivity: 'base' });
@@ -41,18 +41,31 @@ export function select(volumes: readonly Volume[], filter: VolumeFilter, words: 
 }
 
 export type VolumeAction = 'resize' | 'copy' | 'move' | 'reclaim' | 'check' | 'delete';
-export type Obstacle = 'machine' | 'children' | 'format' | 'pools';
+export type Obstacle = 'machine' | 'running' | 'children' | 'format' | 'encrypted' | 'raw' | 'pools';
 
-/** Why something cannot be done with a volume, as far as the list tells. The engine decides in the end. */
-export function obstacle(volume: Volume, action: VolumeAction, pools: readonly Pool[]): Obstacle | undefined {
+/** States in which a machine leaves its disks alone. */
+const AT_REST: readonly (VmState | undefined)[] = ['stopped', 'crashed', 'broken', undefined];
+
+/** Why something cannot be done with a volume, as far as the lists tell. The engine decides in the end. */
+export function obstacle(
+  volume: Volume,
+  action: VolumeAction,
+  now: { readonly pools: readonly Pool[]; readonly state: VmState | undefined },
+): Obstacle | undefined {
   if (action === 'delete') {
     if (volume.vm !== null) return 'machine';
     return volume.children.length > 0 ? 'children' : undefined;
   }
-  if (volume.format === null) return 'format';
-  if (action === 'move' && !pools.some((pool) => pool.id !== volume.pool && usable(pool))) return 'pools';
+  if (action === 'move') {
+    if (!now.pools.some((pool) => pool.id !== volume.pool && usable(pool))) return 'pools';
+  } else {
+    if (volume.format === null) return 'format';
+    if (volume.encrypted) return 'encrypted';
+    if (action === 'check' && volume.format === 'raw') return 'raw';
+  }
   if (['resize', 'move', 'reclaim'].includes(action) && volume.children.length > 0) return 'children';
-  return undefined;
+  // A disk can grow under its guest; everything else wants it still.
+  return action === 'resize' || AT_REST.includes(now.state) ? undefined : 'running';
 }
 
 /** Something new can be made in it. */
@@ -69,10 +82,9 @@ export const healthLook: Record<PoolHealth, { icon: IconName; tone: 'running' | 
 
 /** What a file with this name would be called in that format. */
 export function withEnding(name: string, format: DiskFormat): string {
-  const ending = format === 'qcow2' ? 'qcow2' : 'img';
   return /\.(qcow2|raw|img|vmdk|vdi|vhdx)$/i.test(name)
-    ? name.replace(/\.[^.]+$/, `.${ending}`)
-    : `${name}.${ending}`;
+    ? name.replace(/\.[^.]+$/, `.${format}`)
+    : `${name}.${format}`;
 }
 
 /** A name for a copy that nobody in the pool has. */

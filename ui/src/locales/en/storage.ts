@@ -11,16 +11,13 @@ export default {
   },
   pool: {
     free: '{free} free of {capacity}',
-    unknown: 'Size unknown',
     allocated: '{size} in volumes',
     used: '{share} of {name} used',
     floor: 'keeps {size} free',
-    builtin: 'Machines live here',
     more: 'More actions for {name}',
     edit: 'Change…',
     forget: 'Forget…',
     low: '{free} is free, and {floor} shall stay free. Nothing new is made here until there is room.',
-    open: 'Show the storage',
   },
   poolForm: {
     addTitle: 'Add a pool',
@@ -42,7 +39,6 @@ export default {
   },
   problem: {
     name: 'Give a name of at most {most} characters.',
-    taken: 'Another one has this name.',
     path: 'Give the whole path, beginning with /.',
     file: 'A file name has no / and does not begin with a dot.',
     floor: 'Choose 0 to 1,024 GB.',
@@ -108,7 +104,9 @@ export default {
     machine: '{name} uses it.',
     children: 'Volumes stand on it.',
     format: 'voidVM does not understand this file.',
-    backing: 'It stands on another volume.',
+    running: 'Shut {name} down first.',
+    encrypted: 'Encrypted: what is in it cannot be read without its key.',
+    raw: 'A raw disk has no structure to check.',
     pools: 'There is no other pool.',
   },
   create: {
@@ -169,5 +167,4 @@ export default {
     removed: '{size} freed.',
   },
   command: { addPool: 'Add a storage pool…' },
-  attention: { fix: 'Look' },
 } as const;

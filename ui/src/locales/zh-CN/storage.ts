@@ -13,16 +13,13 @@ export default {
   },
   pool: {
     free: '剩余 {free}，共 {capacity}',
-    unknown: '大小未知',
     allocated: '卷占用 {size}',
     used: '{name} 已使用 {share}',
     floor: '保留 {size}',
-    builtin: '虚拟机存放于此',
     more: '{name} 的更多操作',
     edit: '修改…',
     forget: '移除…',
     low: '剩余 {free}，而需要保留 {floor}。腾出空间之前，这里不会再创建新内容。',
-    open: '查看存储',
   },
   poolForm: {
     addTitle: '添加存储池',
@@ -44,7 +41,6 @@ export default {
   },
   problem: {
     name: '请输入名称，最多 {most} 个字符。',
-    taken: '此名称已被使用。',
     path: '请输入以 / 开头的完整路径。',
     file: '文件名不能包含 /，也不能以点开头。',
     floor: '请选择 0 到 1,024 GB。',
@@ -110,7 +106,9 @@ export default {
     machine: '{name} 正在使用它。',
     children: '有其他卷基于它。',
     format: 'voidVM 无法识别此文件。',
-    backing: '它基于另一个卷。',
+    running: '请先关闭 {name}。',
+    encrypted: '已加密，没有密钥无法读取内容。',
+    raw: 'raw 磁盘没有可检查的结构。',
     pools: '没有其他存储池。',
   },
   create: {
@@ -170,5 +168,4 @@ export default {
     removed: '已释放 {size}。',
   },
   command: { addPool: '添加存储池…' },
-  attention: { fix: '查看' },
 } satisfies Same<typeof en>;
