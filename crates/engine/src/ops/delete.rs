@@ -72,10 +72,12 @@ pub(crate) async fn delete(
         drop(journal.end(id).await);
         return Deletion::Refused(error.body());
     }
-    if disks != Disks::Keep {
+    let finished = finish(&shared, &intent);
+    // What lies in the trash can come back, and needs its key then.
+    if disks == Disks::Remove {
         forget_keys(&shared, &vm).await;
     }
-    if let Err(body) = finish(&shared, &intent) {
+    if let Err(body) = finished {
         return Deletion::FilesLeft(body);
     }
     if let Err(error) = journal.end(id).await {

@@ -17,7 +17,7 @@ use voidvm_qemu::probe::Capabilities;
 use voidvm_qemu::process::{FIRST_INHERITED, Inherited, RunDir};
 use voidvm_qemu::secret::Key;
 
-use super::files;
+use super::{build, files};
 use crate::platform;
 use crate::shared::Shared;
 
@@ -202,6 +202,7 @@ fn check(shared: &Shared, id: VmId, spec: &MachineSpec) -> Result<(), ErrorBody>
 async fn make_vars(shared: &Shared, id: VmId, wanted: Firmware) -> Result<(), ErrorBody> {
     match files::vars(&shared.config.machine_dir(id), wanted) {
         Some(vars) if !vars.exists() => {
+            build::make_dir(&shared.config.machine_dir(id))?;
             let img = platform::qemu_img(shared.preferences().qemu_binary)?;
             let ovmf = platform::firmware(wanted)?;
             firmware::make_vars(&img, &ovmf, &vars).await.map_err(|error| error.body())

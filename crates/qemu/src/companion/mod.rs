@@ -24,6 +24,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
+use tokio::time::Instant;
 use voidvm_model::{DeviceId, ErrorBody, ErrorCode};
 
 use crate::process::{self, Inherited, ProcessHandle, RunDir, Signal, SpawnError, boot_id};
@@ -144,6 +145,8 @@ impl CompanionError {
 struct Companion {
     record: CompanionRecord,
     process: ProcessHandle,
+    /// When its end was seen.
+    ended: Option<Instant>,
 }
 
 /// The companions of one run.
@@ -179,7 +182,7 @@ impl Companions {
             let mut list = Vec::new();
             for record in written.companions {
                 if let Some(process) = process::hold(record.pid, record.start_ticks)? {
-                    list.push(Companion { record, process });
+                    list.push(Companion { record, process, ended: None });
                 }
             }
             Ok(list)
@@ -209,7 +212,7 @@ impl Companions {
             start_ticks: spawned.start_ticks,
         };
         tracing::debug!(?record, "a companion was started");
-        self.list.push(Companion { record, process: spawned.handle });
+        self.list.push(Companion { record, process: spawned.handle, ended: None });
         self.write()
     }
 
@@ -231,7 +234,9 @@ impl Companions {
         }
         let waits = self.list.iter().map(|one| Box::pin(one.process.wait_exit()));
         let (_, at, _) = futures_util::future::select_all(waits).await;
-        tokio::time::sleep(grace).await;
+        // However often this is dropped and called again, the grace counts from the end.
+        let ended = *self.list[at].ended.get_or_insert_with(Instant::now);
+        tokio::time::sleep_until(ended + grace).await;
         self.list.remove(at).record
     }
 
