@@ -1,18 +1,25 @@
 import { describe, expect, it } from 'vitest';
-import type { CreateDefaults, ImageInfo } from '@/api/client';
+import type { CatalogueEntry, CreateDefaults, ImageInfo, LibraryImage, OsPreset } from '@/api/client';
 import { diskNeeds } from './describe';
 import {
   draftFrom,
-  draftSchema,
   fieldOf,
+  fromLibrary,
+  isMachineFile,
   nameFromFile,
   stepOf,
+  stepsOf,
+  toDownload,
+  toImport,
   toRequest,
   wantsDiskSize,
   type Draft,
-  type Facts,
 } from './draft';
+import { guestDraft, guestProblems, packagesOf, toCloudInit, type GuestDraft } from './guest';
 import { imageTrouble } from './image';
+import { mediaOf } from './media';
+import { fill, firmwareFor, reasonsOf, wishesOf, type Wishes } from './preset';
+import { draftSchema, type Facts } from './schema';
 
 const GB = 2 ** 30;
 const defaults: CreateDefaults = {
@@ -52,6 +59,7 @@ function wrong(draft: Draft, more: Partial<Facts> = {}): Record<string, string> 
     takenNames: new Set(['web-01']),
     image: undefined,
     imageProblem: undefined,
+    medium: undefined,
     format: { bytes: String, mib: String },
     ...more,
   };
@@ -108,7 +116,7 @@ describe('the wizard', () => {
     expect(wrong({ ...copied, diskSize: '' }, { image })).toEqual({});
     expect(wrong({ ...copied, grow: 'grow', diskSize: 10 * GB }, { image })).toHaveProperty('diskSize');
     expect(wrong({ ...copied, grow: 'grow', diskSize: 40 * GB }, { image })).toEqual({});
-    expect(wantsDiskSize({ source: 'image', usage: 'in_place', disk: 'new', grow: 'grow' })).toBe(false);
+    expect(wantsDiskSize({ ...copied, usage: 'in_place', grow: 'grow' })).toBe(false);
   });
 
   it('makes the request of what was chosen and of nothing else', () => {
@@ -159,8 +167,194 @@ describe('the wizard', () => {
   });
 
   it('knows what the disk takes', () => {
-    expect(diskNeeds(iso, undefined)).toEqual({ now: 0, most: 20 * GB });
-    expect(diskNeeds(copied, image)).toEqual({ now: 4 * GB, most: 30 * GB });
-    expect(diskNeeds({ ...copied, usage: 'in_place' }, image)).toBeUndefined();
+    expect(diskNeeds(iso, undefined, undefined)).toEqual({ now: 0, most: 20 * GB });
+    expect(diskNeeds(copied, image, undefined)).toEqual({ now: 4 * GB, most: 30 * GB });
+    expect(diskNeeds({ ...copied, usage: 'in_place' }, image, undefined)).toBeUndefined();
+  });
+});
+
+const debian: LibraryImage = {
+  id: 'image-1',
+  name: 'Debian 12 cloud',
+  description: '',
+  kind: 'qcow2',
+  path: '/images/debian.qcow2',
+  owned: true,
+  state: 'ready',
+  size: GB / 2,
+  virtualSize: 3 * GB,
+  sha256: null,
+  verified: 'none',
+  os: { id: 'debian12', name: 'Debian 12', family: 'linux', version: '12' },
+  cloudInit: true,
+  source: null,
+  usedBy: [],
+  createdAt: '2026-01-01T00:00:00Z',
+};
+const entry: CatalogueEntry = {
+  id: 'fedora-cloud',
+  name: 'Fedora Cloud',
+  os: 'fedora42',
+  kind: 'qcow2',
+  url: 'https://example.org/fedora.qcow2',
+  mirrors: [],
+  checksumUrl: 'https://example.org/SHA256SUMS',
+  signatureUrl: null,
+  cloudInit: true,
+  user: 'fedora',
+  size: GB,
+  image: null,
+};
+
+describe('what can be picked', () => {
+  const known: CatalogueEntry = {
+    ...entry,
+    id: 'debian-12',
+    name: 'Debian',
+    user: 'debian',
+    image: 'image-1',
+  };
+
+  it('is an image of the library once, and the catalogue’s rest', () => {
+    const media = mediaOf([debian], [known, entry], 'cloud');
+    expect(media.map(({ key, user }) => [key, user])).toEqual([
+      ['image:image-1', 'debian'],
+      ['entry:fedora-cloud', 'fedora'],
+    ]);
+  });
+
+  it('fits what is wanted, and leaves out what is not there', () => {
+    const disc: LibraryImage = { ...debian, id: 'iso', kind: 'iso', cloudInit: false };
+    const gone: LibraryImage = { ...debian, id: 'gone', state: 'missing' };
+    const plain: LibraryImage = { ...debian, id: 'plain', cloudInit: false };
+    const keys = (wanted: 'cloud' | 'iso' | 'image') =>
+      mediaOf([debian, disc, gone, plain], [], wanted).map(({ key }) => key);
+    expect(keys('cloud')).toEqual(['image:image-1']);
+    expect(keys('iso')).toEqual(['image:iso']);
+    expect(keys('image')).toEqual(['image:image-1', 'image:plain']);
+  });
+
+  it('is downloaded with everything that proves it', () => {
+    const [first, second] = mediaOf([debian], [entry], 'cloud');
+    expect(toDownload(first)).toBeUndefined();
+    expect(toDownload(second)).toEqual({
+      url: entry.url,
+      mirrors: [],
+      name: 'Fedora Cloud',
+      checksumUrl: 'https://example.org/SHA256SUMS',
+      catalogueId: 'fedora-cloud',
+    });
+  });
+});
+
+describe('a cloud guest', () => {
+  const [medium] = mediaOf([debian], [], 'cloud');
+  const cloud: Draft = { ...draftFrom(defaults), source: 'cloud', pick: 'image:image-1' };
+  const guest = (changes: Partial<GuestDraft>): GuestDraft => ({ ...guestDraft(), ...changes });
+
+  it('needs no more than an image', () => {
+    expect(fromLibrary(cloud)).toBe(true);
+    expect(wrong(cloud)).toEqual({ pick: 'create.problem.noPick' });
+    expect(wrong(cloud, { medium })).toEqual({});
+    expect(wrong({ ...cloud, diskSize: GB }, { medium })).toHaveProperty('diskSize');
+  });
+
+  it('becomes a request with its user and a key of its own', () => {
+    expect(toRequest({ ...cloud, os: 'debian12' }, 'image-1')).toMatchObject({
+      source: { kind: 'library', image: 'image-1', diskSize: 20 * GB },
+      os: 'debian12',
+      cloudInit: { user: 'user', generateKey: true },
+    });
+    expect(toRequest({ ...cloud, library: 'linked' }, 'image-1').source).toHaveProperty('linked', true);
+    expect(toRequest(iso)).not.toHaveProperty('cloudInit');
+  });
+
+  it('is left with a way in', () => {
+    expect(guestProblems(guest({}))).toEqual([]);
+    expect(guestProblems(guest({ keys: 'none' }))).toEqual([['password', 'noWayIn']]);
+    expect(guestProblems(guest({ keys: 'none', password: 'secret' }))).toEqual([]);
+    expect(guestProblems(guest({ keys: 'paste' }))).toEqual([['sshKeys', 'noKey']]);
+    expect(guestProblems(guest({ keys: 'paste', sshKeys: 'hello' }))).toEqual([['sshKeys', 'sshKeys']]);
+    const key = 'ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIH2y ada@workstation';
+    expect(guestProblems(guest({ keys: 'paste', sshKeys: `${key}\n\n${key}` }))).toEqual([]);
+  });
+
+  it.each([
+    ['user', { user: 'Ada Lovelace' }],
+    ['hostname', { hostname: 'a_b' }],
+    ['packages', { packages: 'git; rm' }],
+    ['userData', { userData: '#!/bin/sh' }],
+  ] as const)('is refused for its %s', (field, changes) => {
+    expect(guestProblems(guest(changes)).map(([name]) => name)).toEqual([field]);
+    expect(wrong({ ...cloud, guest: guest(changes) }, { medium })).toHaveProperty(`guest.${field}`);
+    expect(stepOf(`guest.${field}`, 'cloud')).toBe('guest');
+  });
+
+  it('says only what was filled in', () => {
+    expect(packagesOf(' git,htop  git ')).toEqual(['git', 'htop']);
+    expect(toCloudInit(guest({ packages: 'git', hostname: ' web ' }))).toEqual({
+      user: 'user',
+      generateKey: true,
+      hostname: 'web',
+      packages: ['git'],
+    });
+  });
+});
+
+describe('an imported machine', () => {
+  const imported: Draft = { ...draftFrom(defaults), source: 'import', path: '/vms/old.ova', cpus: '' };
+
+  it('is known by its file and asks for nothing else', () => {
+    expect(isMachineFile('/vms/OLD.OVA')).toBe(true);
+    expect(isMachineFile('/vms/old.qcow2')).toBe(false);
+    expect(wrong(imported)).toEqual({});
+    expect(wrong({ ...imported, path: '' })).toEqual({ path: 'create.problem.noFile' });
+    expect(stepsOf('import')).toEqual(['start']);
+    expect(stepOf('name', 'import')).toBe('start');
+    expect(toImport({ ...imported, usage: 'in_place' })).toEqual({
+      path: '/vms/old.ova',
+      name: 'machine-1',
+      inPlace: true,
+    });
+  });
+});
+
+describe('the preset of an operating system', () => {
+  const windows: OsPreset = {
+    os: { id: 'win11', name: 'Windows 11', family: 'windows', version: '11' },
+    cpus: 12,
+    memory: 4096,
+    diskSize: 64 * GB,
+    firmware: 'uefi_secure',
+    tpm: true,
+    hyperv: true,
+    virtio: false,
+  };
+  const poor: CreateDefaults = { ...defaults, secureBoot: false, tpm: false, maxMemory: 2048 };
+  const plain: Wishes = { cpus: 1, memory: 1024, diskSize: 20 * GB, firmware: 'bios', tpm: false };
+
+  it('is cut to what this computer has, and says what it lacks', () => {
+    expect(wishesOf(windows, defaults)).toEqual({
+      cpus: 8,
+      memory: 4096,
+      diskSize: 64 * GB,
+      firmware: 'uefi_secure',
+      tpm: true,
+    });
+    expect(wishesOf(windows, poor)).toMatchObject({ memory: 2048, firmware: 'uefi', tpm: false });
+    expect(reasonsOf(windows, poor).missing).toEqual(['secureBoot', 'tpm', 'memory']);
+    expect(reasonsOf(windows, defaults)).toEqual({
+      reasons: ['secure', 'tpm', 'hyperv', 'noVirtio'],
+      missing: [],
+    });
+    expect(firmwareFor('uefi', { uefi: false, secureBoot: false })).toBe('bios');
+  });
+
+  it('fills what nobody touched, and takes it back with another one', () => {
+    const draft = { ...plain, memory: 3000 };
+    const filled = fill(draft, plain, wishesOf(windows, defaults));
+    expect(draft).toMatchObject({ cpus: 8, memory: 3000, firmware: 'uefi_secure', tpm: true });
+    fill(draft, filled, plain);
+    expect(draft).toEqual({ ...plain, memory: 3000 });
   });
 });

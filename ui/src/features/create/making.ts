@@ -1,35 +1,22 @@
 /**
  * The creation after it was asked for: followed to its end, so that a failure comes back to the form that caused it.
  *
- *   idle ──▶ working (progress from the event stream) ──▶ made | failed (ApiError)
+ *   idle ──▶ fetching the image ──▶ working (progress from the event stream) ──▶ made | failed (ApiError)
+ *             (where it is not here yet)
  */
 import { computed, shallowRef, type ComputedRef } from 'vue';
-import {
-  ApiError,
-  call,
-  localError,
-  type Operation,
-  type OperationId,
-  type VmCreateRequest,
-} from '@/api/client';
-import { isFinal, useOperations } from '@/api/stores';
-
-/** Seconds one question waits for the end; asked again until it comes. */
-const WAIT = 30;
+import { call, localError, type ImageDownloadRequest, type ImageId, type Operation } from '@/api/client';
+import { useOperations } from '@/api/stores';
+import { ended } from '@/features/vm';
 
 export interface Making {
   /** The operation at work, as last told. */
   readonly operation: ComputedRef<Operation | undefined>;
-  /** Makes the machine; the operation when it has succeeded. Fails with an `ApiError`. */
-  readonly make: (request: VmCreateRequest) => Promise<Operation>;
+  /** Downloads an image; answers with the one of the library. Fails with an `ApiError`. */
+  readonly fetch: (request: ImageDownloadRequest) => Promise<ImageId>;
+  /** Follows what `ask` begins; the operation when it has succeeded. Fails with an `ApiError`. */
+  readonly make: (ask: () => Promise<Operation>) => Promise<Operation>;
   readonly cancel: () => Promise<void>;
-}
-
-async function ended(id: OperationId): Promise<Operation> {
-  for (;;) {
-    const operation = await call('operation.get', { id, waitSeconds: WAIT });
-    if (isFinal(operation)) return operation;
-  }
 }
 
 export function useMaking(): Making {
@@ -39,22 +26,26 @@ export function useMaking(): Making {
     () => asked.value && (operations.recent.find((known) => known.id === asked.value?.id) ?? asked.value),
   );
 
-  async function make(request: VmCreateRequest): Promise<Operation> {
+  async function make(ask: () => Promise<Operation>): Promise<Operation> {
     try {
-      asked.value = await call('vm.create', request);
-      const end = isFinal(asked.value) ? asked.value : await ended(asked.value.id);
-      if (end.status === 'succeeded') return end;
-      throw end.error
-        ? new ApiError(end.error)
-        : localError(end.status === 'cancelled' ? 'cancelled' : 'interrupted', '');
+      asked.value = await ask();
+      return await ended(asked.value);
     } finally {
       asked.value = undefined;
     }
+  }
+
+  async function fetch(request: ImageDownloadRequest): Promise<ImageId> {
+    const end = await make(() => call('image.download', request));
+    if (end.imageId !== null) return end.imageId;
+    const entry = (await call('image.catalogue')).find((one) => one.id === request.catalogueId);
+    if (!entry?.image) throw localError('not_found', '', 'retryable');
+    return entry.image;
   }
 
   async function cancel(): Promise<void> {
     if (asked.value) await call('operation.cancel', { id: asked.value.id });
   }
 
-  return { operation, make, cancel };
+  return { operation, fetch, make, cancel };
 }

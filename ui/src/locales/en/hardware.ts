@@ -126,7 +126,7 @@ export default {
       unsafe: 'Some time (unsafe)',
     },
     discard: { unmap: 'Goes back to this computer', ignore: 'Stays taken' },
-    network: { user: 'This computer’s network (NAT)', none: 'Nothing' },
+    network: { user: 'The network (NAT)', none: 'Nothing' },
     model: { virtio: 'virtio-net, the fastest', e1000e: 'Intel e1000e, most guests' },
     stack: { slirp: 'QEMU itself (slirp)', passt: 'passt, faster' },
     display: { virtio: 'virtio-vga, follows the window', std: 'Plain VGA, any guest', qxl: 'QXL' },
