@@ -1,5 +1,3 @@
 /** Storage: directories of disks and what lies in them. */
 export { openNewPool } from './actions';
-export { default as PoolTroubles } from './PoolTroubles.vue';
 export { default as StorageBrowser } from './StorageBrowser.vue';
-export { usePoolTroubles } from './troubles';

@@ -1,7 +1,6 @@
 /** What there is to say about volumes and pools, and which of them a person asked for. Pure. */
 import { z } from 'zod';
-import type { DiskFormat, Pool, PoolHealth, VmState, Volume } from '@/api/client';
-import type { IconName } from '@/shared/components/icons';
+import type { DiskFormat, Pool, VmState, Volume } from '@/api/client';
 import { matchScore } from '@/shared/composables/searchText';
 
 export const volumeFilters = ['all', 'used', 'free', 'orphaned'] as const;
@@ -72,13 +71,6 @@ export function obstacle(
 export function usable(pool: Pool): boolean {
   return pool.health === 'ok' || pool.health === 'low';
 }
-
-export const healthLook: Record<PoolHealth, { icon: IconName; tone: 'running' | 'paused' | 'trouble' }> = {
-  ok: { icon: 'check-circle', tone: 'running' },
-  low: { icon: 'exclamation-triangle-fill', tone: 'paused' },
-  read_only: { icon: 'lock', tone: 'paused' },
-  missing: { icon: 'exclamation-circle-fill', tone: 'trouble' },
-};
 
 /** What a file with this name would be called in that format. */
 export function withEnding(name: string, format: DiskFormat): string {
