@@ -6,9 +6,10 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 use voidvm_model::contract::{CloudInit, CreateSource, VmCreateRequest};
+use voidvm_model::guest_os::OsPreset;
 use voidvm_model::spec::{
-    Accel, Cdrom, DISK_SIZE, Disk, DiskFormat, FileOwner, Firmware, MacAddr, NetworkBackend, Nic,
-    validate_name, validate_path,
+    Accel, Cdrom, DISK_SIZE, Disk, DiskBus, DiskFormat, Display, FileOwner, Firmware, GuestClock, MacAddr,
+    MachineType, NetworkBackend, Nic, NicModel, validate_name, validate_path,
 };
 use voidvm_model::system::{ImageInfo, ImageKind};
 use voidvm_model::{
@@ -21,6 +22,7 @@ use voidvm_store::VmRow;
 
 use super::build::{self, Line, Made, Plan, Recipe, Share, Site, Stopped};
 use super::{clone, files, launch, login, update};
+use crate::images::{self, Held};
 use crate::ledger::Ticket;
 use crate::shared::Shared;
 use crate::{platform, secrets};
@@ -44,6 +46,8 @@ struct Creation {
     firmware: Option<Ovmf>,
     img: QemuImg,
     cloud_init: Option<CloudInit>,
+    /// The image it is made of stays until it is.
+    _image: Option<Held>,
 }
 
 /// Checks a request and begins the work.
@@ -87,30 +91,44 @@ async fn plan(
     let id = VmId::new();
     let dir = shared.config.machine_dir(id);
     let img = platform::qemu_img(preferences.qemu_binary)?;
-    let firmware = request.firmware.unwrap_or(Firmware::Bios);
+    let (source, image) = Source::of(shared, request.source).await?;
+    let os = request.os.or_else(|| image.as_ref()?.image.os.as_ref().map(|os| os.id.clone()));
+    let preset = match &os {
+        Some(os) => images::os::preset(shared, os).await,
+        None => None,
+    };
+    let wish = preset.as_ref();
+    let firmware = request.firmware.or_else(|| wish.map(|os| os.firmware)).unwrap_or(Firmware::Bios);
     let mut forwards = request.forwards;
     if request.cloud_init.is_some() && !forwards.iter().any(|forward| forward.guest_port == 22) {
         forwards.push(clone::ssh_forward(shared));
     }
     let mut spec = MachineSpec {
         firmware,
-        tpm: request.tpm.unwrap_or(false),
+        tpm: request.tpm.or_else(|| wish.map(|os| os.tpm)).unwrap_or(false),
         accel: request.accel.unwrap_or(Accel::Auto),
         cdroms: vec![Cdrom { id: device("cd0")?, file: None }],
         nics: vec![Nic::new(device("nic0")?, random_mac(), NetworkBackend::user(forwards))],
         ..MachineSpec::new(
-            request.cpus.unwrap_or(preferences.default_cpus),
-            request.memory.unwrap_or(preferences.default_memory),
+            request.cpus.or_else(|| wish.map(|os| os.cpus)).unwrap_or(preferences.default_cpus),
+            request.memory.or_else(|| wish.map(|os| os.memory)).unwrap_or(preferences.default_memory),
         )
     };
+    if let Some(preset) = &preset {
+        suit(&mut spec, preset)?;
+    }
     if request.cloud_init.is_some() {
-        spec.cdroms.push(Cdrom { id: device("cd1")?, file: Some(files::seed(&dir)) });
+        let id = device(&format!("cd{}", spec.cdroms.len()))?;
+        spec.cdroms.push(Cdrom { id, file: Some(files::seed(&dir)) });
     }
     // What needs no file first: it is quicker to say.
     spec.validate()?;
     launch::check_memory(&spec)?;
-    let source = Source::of(shared, request.source)?;
     let (disk, in_place) = source.plan(shared, &img, &dir, &mut spec).await?;
+    if preset.as_ref().is_some_and(|preset| !preset.virtio) {
+        let bus = if spec.machine == MachineType::Q35 { DiskBus::Sata } else { DiskBus::Ide };
+        spec.disks.iter_mut().for_each(|disk| disk.bus = bus);
+    }
     if request.encrypt {
         lock(&disk, &mut spec)?;
     }
@@ -124,7 +142,7 @@ async fn plan(
         id,
         name: request.name,
         description: request.description,
-        os_type: matches!(source, Source::Copy { demo: true, .. }).then(|| "linux".to_owned()),
+        os_type: os.or_else(|| matches!(source, Source::Copy { demo: true, .. }).then(|| "linux".to_owned())),
         spec,
         state: VmState::Stopped,
         state_since: now,
@@ -134,7 +152,7 @@ async fn plan(
         created_at: now,
         updated_at: now,
     };
-    Ok((Creation { vm, disk, firmware, img, cloud_init: request.cloud_init }, in_place))
+    Ok((Creation { vm, disk, firmware, img, cloud_init: request.cloud_init, _image: image }, in_place))
 }
 
 /// Where the first disk or medium comes from, with paths that can be used.
@@ -147,20 +165,30 @@ enum Source {
 }
 
 impl Source {
-    fn of(shared: &Shared, source: CreateSource) -> Result<Self, ErrorBody> {
+    /// The source, and the image of the library it is, held.
+    async fn of(shared: &Shared, source: CreateSource) -> Result<(Self, Option<Held>), ErrorBody> {
         let usable = |path: String| {
             let path = PathBuf::from(path);
             validate_path("source.path", &path).map(|()| path)
         };
-        Ok(match source {
+        let source = match source {
             CreateSource::Iso { path, disk_size } => {
                 Self::Iso { path: usable(path)?, disk_size: sized(disk_size)? }
             }
             CreateSource::ImageCopy { path, disk_size } => {
                 Self::Copy { path: usable(path)?, disk_size: sized(disk_size)?, demo: false }
             }
-            CreateSource::Library { .. } => {
-                return Err(ErrorBody::new(ErrorCode::Unsupported, "UNBUILT"));
+            CreateSource::Library { image, disk_size, linked } => {
+                let disk_size = sized(disk_size)?;
+                let held =
+                    images::hold(shared, image).await.map_err(|error| error.with_field("source.image"))?;
+                let path = PathBuf::from(&held.image.path);
+                let source = match (held.image.kind, linked) {
+                    (ImageKind::Iso, _) => Self::Iso { path, disk_size },
+                    (_, true) => Self::Linked { path, disk_size },
+                    (_, false) => Self::Copy { path, disk_size, demo: false },
+                };
+                return Ok((source, Some(held)));
             }
             CreateSource::Empty { disk_size } => {
                 sized(Some(disk_size))?;
@@ -175,7 +203,8 @@ impl Source {
                 })?;
                 Self::Copy { path, disk_size: None, demo: true }
             }
-        })
+        };
+        Ok((source, None))
     }
 
     /// Adds the disk or medium to the machine, and says how its file comes to be; with the file that is used where it is.
@@ -262,6 +291,21 @@ async fn make_locked(
         tracing::warn!(%error, "the key of a disk that was not made is still kept");
     }
     made
+}
+
+/// Gives the machine what an operating system gets along with best.
+fn suit(spec: &mut MachineSpec, preset: &OsPreset) -> Result<(), ErrorBody> {
+    spec.hyperv = preset.hyperv;
+    if preset.os.family.starts_with("win") {
+        spec.clock = GuestClock::Local;
+        // For the drivers of virtio devices, beside the medium to install from.
+        spec.cdroms.push(Cdrom { id: device("cd1")?, file: None });
+    }
+    if !preset.virtio {
+        spec.display = Display::Std;
+        spec.nics.iter_mut().for_each(|nic| nic.model = NicModel::E1000e);
+    }
+    Ok(())
 }
 
 fn sized(size: Option<Bytes>) -> Result<Option<Bytes>, ErrorBody> {
