@@ -119,7 +119,7 @@ for (const machines of [0, 3, 40]) {
         if (only.length > 0 && !only.includes(name)) continue;
         if (at && !at.includes(machines)) continue;
         const page = await context.newPage();
-        page.setDefaultTimeout(5_000);
+        page.setDefaultTimeout(20_000);
         const label = `${name}-${machines}-${theme}-${language}-${size}`;
         page.on('console', (message) => {
           if (fail || token) return; // the browser itself tells of every failed request
