@@ -11,6 +11,12 @@ use super::{ImageError, PATIENCE, QemuImg, absolute};
 use crate::secret::Key;
 use crate::tool;
 
+/// qemu-img times its own work to choose how often a key is hashed. Where the kernel counts time in ticks, a fast computer is
+/// done within one, and qemu-img gives up; the next time the tick falls elsewhere.
+const WITHIN_A_TICK: &str = "Unable to get accurate CPU usage";
+/// How often it is tried: each fails about half the time there.
+const ATTEMPTS: u32 = 32;
+
 impl QemuImg {
     /// Makes an empty encrypted qcow2 image that looks `size` large to its guest. Without the key nothing in it can be read.
     ///
@@ -31,16 +37,21 @@ impl QemuImg {
             "-o",
             "encrypt.format=luks,encrypt.key-secret=key,encrypt.iter-time=10",
         ];
-        let child = tool::command(self.path())
-            .args(args)
-            .arg(&part.path)
-            .arg(OsStr::new(&size.0.to_string()))
-            .stdin(Stdio::from(key.in_memory().map_err(io_error)?))
-            .spawn()
-            .map_err(|source| ImageError::Exec { program: self.path().to_owned(), source })?;
-        let finished = self.ended(tool::finish(child, PATIENCE).await)?;
-        if !finished.status.success() {
-            return Err(ImageError::Failed { path: path.to_owned(), stderr: finished.stderr });
+        for attempt in 1.. {
+            let child = tool::command(self.path())
+                .args(args)
+                .arg(&part.path)
+                .arg(OsStr::new(&size.0.to_string()))
+                .stdin(Stdio::from(key.in_memory().map_err(io_error)?))
+                .spawn()
+                .map_err(|source| ImageError::Exec { program: self.path().to_owned(), source })?;
+            let finished = self.ended(tool::finish(child, PATIENCE).await)?;
+            if finished.status.success() {
+                break;
+            }
+            if attempt == ATTEMPTS || !finished.stderr.contains(WITHIN_A_TICK) {
+                return Err(ImageError::Failed { path: path.to_owned(), stderr: finished.stderr });
+            }
         }
         part.finish().await
     }

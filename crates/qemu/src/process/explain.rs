@@ -84,6 +84,19 @@ const MEANINGS: &[(&[&str], ErrorCode, &str, &str)] = &[
         "You may not use a file of this machine.",
         "Give your user access to the file.",
     ),
+    (
+        // QEMU makes devices of comma lists before those of JSON, which ours are.
+        &["PCI: slot", "not available for", "in use by"],
+        ErrorCode::QemuFailed,
+        "A device among the machine's own arguments sits where one of the machine's devices belongs.",
+        "Give it a place of its own: add addr=0x1c to it; 0x1b to 0x1e are free.",
+    ),
+    (
+        &["phys-bits too low"],
+        ErrorCode::NotEnoughMemory,
+        "The machine's CPU cannot reach so much memory.",
+        "Lower the memory or the most memory; software emulation reaches 1 TiB.",
+    ),
 ];
 
 /// Why a QEMU process that should live has ended: its words as they are, in `details.stderr`, and what they mean where that is

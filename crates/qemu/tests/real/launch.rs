@@ -78,7 +78,7 @@ async fn real_every_shape_of_machine_is_accepted() {
 }
 
 /// Internet sockets that the process listens on (TCP) or has bound (UDP), by `/proc`.
-fn listeners(pid: u32) -> usize {
+pub(crate) fn listeners(pid: u32) -> usize {
     let inodes: Vec<String> = std::fs::read_dir(format!("/proc/{pid}/fd"))
         .unwrap()
         .filter_map(|entry| std::fs::read_link(entry.ok()?.path()).ok())
