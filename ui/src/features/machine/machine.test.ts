@@ -1,6 +1,7 @@
 import { describe, expect, it } from 'vitest';
 import type { ErrorBody, MachineSpec, Nic, Operation, PortForward, VmSample, VmView } from '@/api/client';
 import { makeDisk, makeSpec } from '../../../tests/unit/examples';
+import { compare } from './log/compare';
 import { plainText } from './log/plainText';
 import { shellCommand, shellQuote } from './log/shellWords';
 import { waysOf } from './overview/addresses';
@@ -258,6 +259,33 @@ describe('a stop that missed its deadline', () => {
     expect(missedStop({ ...vm, operation: stop }, [stop])).toBeUndefined();
     expect(missedStop({ ...vm, state: 'stopped' }, [stop])).toBeUndefined();
     expect(missedStop(vm, [{ ...stop, error: { code: 'qemu_unresponsive' } as ErrorBody }])).toBeUndefined();
+  });
+});
+
+describe('two commands', () => {
+  const told = (before: string[], after: string[]) =>
+    compare(before, after).map(({ kind, text }) => `${{ same: ' ', added: '+', removed: '-' }[kind]}${text}`);
+
+  it('are compared line by line, what went before what came', () => {
+    expect(told(['qemu', '-m 1G', '-S'], ['qemu', '-m 2G', '-S', '-device edu'])).toEqual([
+      ' qemu',
+      '--m 1G',
+      '+-m 2G',
+      ' -S',
+      '+-device edu',
+    ]);
+    expect(told(['a'], ['a'])).toEqual([' a']);
+    expect(told([], ['a'])).toEqual(['+a']);
+    expect(told(['a'], [])).toEqual(['-a']);
+  });
+
+  it('keep every line of both, in order, however different', () => {
+    const before = ['a', 'b', 'a', 'c', 'd'];
+    const after = ['b', 'a', 'd', 'e', 'a'];
+    const lines = compare(before, after);
+    const side = (kind: string) => lines.filter((line) => line.kind !== kind).map(({ text }) => text);
+    expect(side('added')).toEqual(before);
+    expect(side('removed')).toEqual(after);
   });
 });
 

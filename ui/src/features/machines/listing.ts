@@ -18,6 +18,9 @@ export type SortKey = (typeof sortKeys)[number];
 
 export type Layout = 'cards' | 'table';
 
+export const groupings = ['none', 'group', 'tag'] as const;
+export type Grouping = (typeof groupings)[number];
+
 const LIVE: ReadonlySet<VmState> = new Set<VmState>([
   'starting',
   'running',
@@ -55,8 +58,42 @@ const compare: Record<SortKey, (a: VmView, b: VmView) => number> = {
   memory: (a, b) => b.spec.memory - a.spec.memory,
 };
 
-export function sorted(list: readonly VmView[], key: SortKey): VmView[] {
-  return key === 'name' ? [...list] : [...list].sort(compare[key]);
+const byWord = new Intl.Collator(undefined, { numeric: true, sensitivity: 'base' });
+
+/** The heading a machine stands under; '' is the end, where those without one stand. */
+export function headingOf(vm: VmView, grouping: Grouping): string {
+  if (grouping === 'group') return vm.meta.group ?? '';
+  return grouping === 'tag' ? (vm.meta.tags[0] ?? '') : '';
+}
+
+/** Under headings, favourites first in each; else as `key` says. */
+export function sorted(list: readonly VmView[], key: SortKey, grouping: Grouping = 'none'): VmView[] {
+  return [...list].sort((a, b) => {
+    const [one, other] = [headingOf(a, grouping), headingOf(b, grouping)];
+    if (one !== other) return one === '' ? 1 : other === '' ? -1 : byWord.compare(one, other);
+    return Number(b.meta.favourite) - Number(a.meta.favourite) || compare[key](a, b);
+  });
+}
+
+/** What a machine is found by. */
+export function wordsOf(vm: VmView): string {
+  const { tags, group } = vm.meta;
+  return [vm.name, vm.description, vm.osType ?? '', group ?? '', ...tags].join(' ');
+}
+
+/** The list cut at its headings; one part without a heading where nothing is grouped. */
+export function parts(
+  list: readonly VmView[],
+  grouping: Grouping,
+): { readonly heading: string | undefined; readonly from: number; readonly machines: VmView[] }[] {
+  const found: { heading: string | undefined; from: number; machines: VmView[] }[] = [];
+  list.forEach((vm, at) => {
+    const heading = grouping === 'none' ? undefined : headingOf(vm, grouping);
+    const last = found.at(-1);
+    if (last && last.heading === heading) last.machines.push(vm);
+    else found.push({ heading, from: at, machines: [vm] });
+  });
+  return found;
 }
 
 export function useListing() {
@@ -65,6 +102,7 @@ export function useListing() {
   const router = useRouter();
   const sortKey = useLocalStorage<SortKey>('voidvm.machines.sort', 'name');
   const layout = useLocalStorage<Layout>('voidvm.machines.layout', 'cards');
+  const grouping = useLocalStorage<Grouping>('voidvm.machines.grouping', 'none');
 
   const filter = computed<Filter>({
     get: () => filters.find((name) => name === route.query.state) ?? 'all',
@@ -82,11 +120,15 @@ export function useListing() {
     return found;
   });
 
+  /** What somebody changes by hand, and may see move at once. */
+  const marks = computed(() =>
+    machines.list.map((vm) => `${String(vm.meta.favourite)} ${headingOf(vm, grouping.value)}`).join('\n'),
+  );
   const order = shallowRef<readonly VmId[]>([]);
   watch(
-    [() => machines.order, sortKey, filter, words],
+    [() => machines.order, sortKey, filter, words, grouping, marks],
     () => {
-      order.value = sorted(machines.list, sortKey.value).map((vm) => vm.id);
+      order.value = sorted(machines.list, sortKey.value, grouping.value).map((vm) => vm.id);
     },
     { immediate: true },
   );
@@ -95,12 +137,9 @@ export function useListing() {
     order.value.flatMap((id) => {
       const vm = machines.byId.get(id);
       if (!vm || !passes(vm, filter.value)) return [];
-      return words.value === '' ||
-        matchScore(`${vm.name} ${vm.description} ${vm.osType ?? ''}`, words.value) > 0
-        ? vm
-        : [];
+      return words.value === '' || matchScore(wordsOf(vm), words.value) > 0 ? vm : [];
     }),
   );
 
-  return { machines, filter, words, sortKey, layout, counts, shown };
+  return { machines, filter, words, sortKey, layout, grouping, counts, shown };
 }

@@ -3,7 +3,7 @@ import { vmStates } from '@/api/generated/commands';
 import { canDo, primaryAction } from '@/features/vm';
 import { makeOperation, makeVm } from '../../../tests/unit/examples';
 import { reached } from './bulk';
-import { filters, passes, sorted } from './listing';
+import { filters, parts, passes, sorted, wordsOf } from './listing';
 import { useSelection } from './selection';
 
 describe('filters', () => {
@@ -36,6 +36,54 @@ describe('orders', () => {
     expect(names('state')).toBe('cba');
     expect(names('memory')).toBe('bac');
     expect(names('changed')).toBe('acb');
+  });
+});
+
+describe('groups', () => {
+  const meta = makeVm().meta;
+  const one = makeVm({ name: 'one', meta: { ...meta, group: 'Lab 10' } });
+  const two = makeVm({ name: 'two', meta: { ...meta, group: 'Lab 2' } });
+  const three = makeVm({ name: 'three', meta: { ...meta, favourite: true, tags: ['web', 'new'] } });
+  const four = makeVm({ name: 'four', meta: { ...meta, group: 'Lab 2', favourite: true } });
+
+  it('stand in the order of their names, the rest at the end, favourites first in each', () => {
+    const list = sorted([one, two, three, four], 'name', 'group');
+    expect(
+      parts(list, 'group').map(({ heading, from, machines }) => [
+        heading,
+        from,
+        machines.map((vm) => vm.name),
+      ]),
+    ).toEqual([
+      ['Lab 2', 0, ['four', 'two']],
+      ['Lab 10', 2, ['one']],
+      ['', 3, ['three']],
+    ]);
+  });
+
+  it('are one part without a heading where nothing is grouped', () => {
+    const list = sorted([one, two, three], 'name');
+    expect(parts(list, 'none')).toEqual([{ heading: undefined, from: 0, machines: [three, one, two] }]);
+  });
+
+  it('and tags are words to find by', () => {
+    expect(wordsOf(three)).toContain('web new');
+    expect(wordsOf(one)).toContain('Lab 10');
+  });
+});
+
+describe('templates', () => {
+  it('are copied, never started', () => {
+    const vm = makeVm({ meta: { ...makeVm().meta, template: true } });
+    expect(canDo(vm, 'start')).toBe(false);
+    expect(canDo(vm, 'clone')).toBe(true);
+    expect(primaryAction(vm)).toBe('clone');
+  });
+
+  it('a restart is offered only where something waits for one', () => {
+    expect(canDo(makeVm({ state: 'running' }), 'restart')).toBe(false);
+    expect(canDo(makeVm({ state: 'running', restartPending: true }), 'restart')).toBe(true);
+    expect(canDo(makeVm({ state: 'stopped', restartPending: true }), 'restart')).toBe(false);
   });
 });
 

@@ -40,6 +40,13 @@ export default {
     inside: 'Inside the guest',
     noAgent: 'The guest does not tell. It does once qemu-guest-agent runs in it.',
   },
+  ssh: {
+    title: 'Sign in by ssh',
+    start: 'Start the machine to sign in.',
+    copy: 'Copy the command',
+    key: 'With the key {file}',
+    copied: 'Copied: paste it into a terminal.',
+  },
   notes: { title: 'Notes', edit: 'Change the notes', empty: 'What is this machine for? Note it here.' },
   facts: {
     title: 'Machine',
@@ -48,6 +55,10 @@ export default {
     adopted: 'found running',
     process: 'Process',
     made: 'Made',
+    parent: 'Linked to',
+    children: 'Linked clones',
+    autostart: 'Starts by itself',
+    autostartOrder: 'in place {order}',
     id: 'Id',
   },
   stop: {
@@ -106,5 +117,12 @@ export default {
     which: 'Which command',
     running: 'Running now',
     next: 'Next start',
+    last: 'Last start',
+    compare: 'Compare the next start with',
+    alone: 'Nothing',
+    same: 'The next start runs exactly the same.',
+    differs: '{count} line differs | {count} lines differ',
+    removed: 'only before',
+    added: 'only at the next start',
   },
 } as const;

@@ -24,6 +24,10 @@ export default {
   welcome: {
     title: 'Make your first machine',
     text: 'A whole computer inside this one, in about a minute.',
+    cloud: 'Cloud image',
+    cloudText: 'Debian, Ubuntu, Fedora … with ssh in a minute',
+    import: 'Import a machine',
+    importText: 'From VirtualBox, VMware, libvirt, OVA',
     demo: 'Try a small Linux',
     demoText: 'Comes with voidVM, starts in seconds',
     iso: 'Install from an ISO',

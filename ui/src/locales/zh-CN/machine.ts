@@ -42,6 +42,13 @@ export default {
     inside: '客户机内部',
     noAgent: '客户机没有提供信息。在其中运行 qemu-guest-agent 后即可显示。',
   },
+  ssh: {
+    title: '用 ssh 登录',
+    start: '启动虚拟机后即可登录。',
+    copy: '复制命令',
+    key: '使用密钥 {file}',
+    copied: '已复制，请粘贴到终端。',
+  },
   notes: { title: '备注', edit: '编辑备注', empty: '这台虚拟机用来做什么？可以记在这里。' },
   facts: {
     title: '虚拟机',
@@ -50,6 +57,10 @@ export default {
     adopted: '启动时已在运行',
     process: '进程',
     made: '创建于',
+    parent: '链接到',
+    children: '链接克隆',
+    autostart: '自动启动',
+    autostartOrder: '顺序 {order}',
     id: '编号',
   },
   stop: {
@@ -108,5 +119,12 @@ export default {
     which: '选择命令',
     running: '正在运行',
     next: '下次启动',
+    last: '上次启动',
+    compare: '将下次启动与之比较',
+    alone: '不比较',
+    same: '下次启动的命令完全相同。',
+    differs: '有 {count} 行不同',
+    removed: '仅在之前',
+    added: '仅在下次启动',
   },
 } satisfies Same<typeof en>;

@@ -25,6 +25,10 @@ export default {
   welcome: {
     title: '创建第一台虚拟机',
     text: '大约一分钟，就能在这台电脑里再拥有一台完整的电脑。',
+    cloud: '云映像',
+    cloudText: 'Debian、Ubuntu、Fedora 等，一分钟后即可 ssh 登录',
+    import: '导入虚拟机',
+    importText: '来自 VirtualBox、VMware、libvirt、OVA',
     demo: '试用小型 Linux',
     demoText: '随 voidVM 提供，几秒即可启动',
     iso: '从 ISO 安装',

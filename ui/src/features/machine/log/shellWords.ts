@@ -1,11 +1,12 @@
-/** Arguments as a command for a shell, one option a line, so that it can be read and pasted. */
+/** Arguments as a command for a shell, one option a line, so that it can be read, compared and pasted. */
 
 /** One argument, quoted where a shell would read it otherwise. */
 export function shellQuote(argument: string): string {
   return /^[\w@%+=:,./-]+$/.test(argument) ? argument : `'${argument.replaceAll("'", `'\\''`)}'`;
 }
 
-export function shellCommand(args: readonly string[]): string {
+/** The program, then each option with its value. */
+export function shellLines(args: readonly string[]): string[] {
   const lines: string[] = [];
   args.forEach((argument, at) => {
     const word = shellQuote(argument);
@@ -14,5 +15,9 @@ export function shellCommand(args: readonly string[]): string {
     if (begins) lines.push(word);
     else lines[last] = `${lines[last] ?? ''} ${word}`;
   });
-  return lines.join(' \\\n  ');
+  return lines;
+}
+
+export function shellCommand(args: readonly string[]): string {
+  return shellLines(args).join(' \\\n  ');
 }
