@@ -114,19 +114,13 @@ pub(super) async fn fetch(
     pause: Duration,
     job: &mut Job,
 ) -> Result<(), Stopped> {
-    let pauses = || ExponentialBuilder::new().with_min_delay(pause).with_max_times(ATTEMPTS - 1).build();
+    let pauses = |times| ExponentialBuilder::new().with_min_delay(pause).with_max_times(times).build();
     let mut last = ErrorBody::new(ErrorCode::NetworkFailed, "There is no address to download from.");
     for url in mirrors {
-        let mut left = pauses();
+        let mut left = pauses(ATTEMPTS - 1);
         let mut had = part.length();
         loop {
-            let cancel = job.cancel.clone();
-            let attempt = tokio::select! {
-                biased;
-                () = cancel.cancelled() => return Err(Stopped::Cancelled),
-                attempt = attempt(client, url, part, assured, job) => attempt,
-            };
-            match attempt {
+            match attempt(client, url, part, assured, job).await {
                 Ok(()) => return Ok(()),
                 Err(Cut::Stop(stopped)) => return Err(stopped),
                 Err(Cut::Next(body)) => {
@@ -137,7 +131,8 @@ pub(super) async fn fetch(
                     tracing::info!(%url, error = %body, "a download was cut");
                     let has = part.length();
                     if has >= had.saturating_add(PROGRESS) {
-                        left = pauses();
+                        // This one does not count.
+                        left = pauses(ATTEMPTS);
                         had = has;
                     }
                     last = body;
@@ -171,7 +166,11 @@ async fn attempt(
             request = request.header(IF_RANGE, validator);
         }
     }
-    let response = request.send().await.map_err(|error| unreachable(url, &error))?;
+    let response = tokio::select! {
+        biased;
+        () = job.cancel.cancelled() => return Err(Cut::Stop(Stopped::Cancelled)),
+        response = request.send() => response.map_err(|error| unreachable(url, &error))?,
+    };
     let start = match begin(&response, url, goes_on.then_some(has), &known)? {
         Begin::Whole => return Ok(()),
         Begin::At(start) => start,
@@ -254,7 +253,12 @@ async fn pour(
     let mut file = BufWriter::with_capacity(PIECE, file);
     let (mut done, mut head) = (start, Vec::new());
     let ended = loop {
-        let piece = match response.chunk().await {
+        let piece = tokio::select! {
+            biased;
+            () = job.cancel.cancelled() => break Err(Cut::Stop(Stopped::Cancelled)),
+            piece = response.chunk() => piece,
+        };
+        let piece = match piece {
             Ok(Some(piece)) => piece,
             Ok(None) => break Ok(()),
             Err(error) => break Err(unreachable(url, &error)),
