@@ -44,11 +44,14 @@ pub(crate) enum Command {
     Pause(One),
     /// Let a held guest go on.
     Resume(One),
+    /// Write a machine's memory to disk and end its process; start goes on from there, stop --force throws it away.
+    Suspend(One),
     /// Press the reset button.
     Reset(One),
     /// Remove machines and the files that are their own.
     Delete(Delete),
-    /// Change a machine: name, description, cpus, memory, firmware, accel, forward, cdrom, boot.
+    /// Change a machine: name, description, os, tags, group, color, favourite, template, cpus, max-cpus, memory, max-memory,
+    /// balloon, firmware, tpm, accel, forward, link, cdrom, boot, attach, detach, clipboard.
     Set(Set),
     /// Show the QEMU command of the next start.
     Command(One),
@@ -169,6 +172,9 @@ pub(crate) struct Start {
     /// Wait until the guests run.
     #[arg(long)]
     pub(crate) wait: bool,
+    /// Throw away what the guests write when they stop.
+    #[arg(long)]
+    pub(crate) disposable: bool,
 }
 
 #[derive(Debug, Args)]
@@ -207,7 +213,8 @@ pub(crate) struct Delete {
 pub(crate) struct Set {
     /// Name or id.
     pub(crate) vm: String,
-    /// What to change; forward takes a comma list, and nothing removes them all.
+    /// What to change; forward and tags take a comma list, and nothing removes them all. A guest that runs is given at once
+    /// what it can take; the rest waits for its next start.
     #[arg(required = true, value_name = "KEY=VALUE")]
     pub(crate) changes: Vec<String>,
 }

@@ -58,6 +58,11 @@ impl EngineConfig {
         self.config_dir.as_ref().map(|dir| dir.join("catalogue.toml"))
     }
 
+    /// The command of a machine's last start.
+    pub(crate) fn last_command(&self, id: VmId) -> PathBuf {
+        self.state_dir.join("commands").join(format!("{id}.json"))
+    }
+
     pub(crate) fn serial_log(&self, id: VmId) -> PathBuf {
         self.state_dir.join("serial").join(format!("{id}.log"))
     }

@@ -16,7 +16,7 @@ use voidvm_model::input::InputEvent;
 use voidvm_model::spec::{MachineFile, validate_path};
 use voidvm_model::system::{AccelReport, HostStats, HostUsbDevice, ImageInfo};
 use voidvm_model::vm::{ActiveAccel, GuestInfo, VmSample};
-use voidvm_model::{ErrorBody, Operation, OperationId, Origin, VmId, VmView};
+use voidvm_model::{ErrorBody, Operation, OperationId, Origin, VmId, VmState, VmView};
 use voidvm_qemu::process::RunDir;
 use voidvm_store::Store;
 
@@ -29,7 +29,7 @@ use crate::stats::{self, CpuClock};
 use crate::storage::{self, Storage};
 use crate::supervisor::{Machine, Order};
 use crate::thumbnail::Thumbnails;
-use crate::{guest, images, keyboard, logs, platform, screen, usb};
+use crate::{guest, images, keyboard, logs, platform, screen, suspend, usb};
 
 /// The engine; clones are the same engine. Machines outlive it. Its tasks end with [`Engine::shutdown`] or with the runtime, not
 /// with the last clone.
@@ -185,6 +185,23 @@ impl Engine {
         self.act(id, Order::Start, origin).await
     }
 
+    /// Starts a machine so that what its guest writes is thrown away when it stops.
+    ///
+    /// # Errors
+    /// As [`Engine::start`]; not while it is suspended.
+    pub async fn start_disposable(&self, id: VmId, origin: Origin) -> Result<Operation, ErrorBody> {
+        self.act(id, Order::StartDisposable, origin).await
+    }
+
+    /// Writes a machine's memory to disk and ends its process; its next start goes on from there. Forcing it off throws the
+    /// memory away.
+    ///
+    /// # Errors
+    /// As [`Engine::start`].
+    pub async fn suspend(&self, id: VmId, origin: Origin) -> Result<Operation, ErrorBody> {
+        self.act(id, Order::Suspend, origin).await
+    }
+
     /// Asks the guest to shut down, or forces the machine off.
     ///
     /// # Errors
@@ -227,7 +244,14 @@ impl Engine {
     pub async fn command(&self, id: VmId) -> Result<VmCommand, ErrorBody> {
         let machine = self.machine(id)?;
         let view = machine.view();
-        let line = launch::command_line(&self.0.shared, (id, &view.name, &view.spec)).await?;
+        let shared = &self.0.shared;
+        let dir = shared.config.machine_dir(id);
+        let suspended = match view.state {
+            VmState::Suspended => Some(suspend::read(&dir)?),
+            _ => None,
+        };
+        let of = (id, view.name.as_str(), &view.spec);
+        let line = launch::command_line(shared, of, &dir, suspended.as_ref()).await?;
         let words = line.argv.iter().map(|word| word.to_string_lossy().into_owned());
         let next = std::iter::once(line.qemu.binary.to_string_lossy().into_owned()).chain(words).collect();
         let running = machine.run().map(|run| {
@@ -235,7 +259,7 @@ impl Engine {
             let binary = record.binary.to_string_lossy().into_owned();
             std::iter::once(binary).chain(record.argv.iter().cloned()).collect()
         });
-        Ok(VmCommand { next, last: running.clone(), running })
+        Ok(VmCommand { next, last: launch::last_command(shared, id), running })
     }
 
     /// The newest readings after an instant, oldest first; none without a process. Asking keeps them coming once a second.

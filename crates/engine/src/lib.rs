@@ -14,6 +14,7 @@
 
 mod bus;
 mod config;
+mod disposable;
 mod engine;
 mod fleet;
 mod gate;
@@ -36,6 +37,7 @@ mod shared;
 mod stats;
 mod storage;
 pub mod supervisor;
+mod suspend;
 mod thumbnail;
 mod usb;
 

@@ -11,11 +11,14 @@ fn carry_out(state: VmState, action: Action) -> Result<Option<VmState>, ()> {
     use Action as A;
     use VmState as S;
     Ok(match (action, state) {
-        (A::Start, S::Stopped | S::Crashed | S::Broken) => Some(S::Running),
+        (A::Start, S::Stopped | S::Crashed | S::Broken | S::Suspended) => Some(S::Running),
         (A::Stop, S::Running | S::Paused) => Some(S::Stopped),
         (A::ForceOff, S::Running | S::Paused | S::Starting | S::Stopping | S::Unresponsive) => {
             Some(S::Stopped)
         }
+        // What is saved is thrown away.
+        (A::ForceOff, S::Suspended) => Some(S::Stopped),
+        (A::Suspend, S::Running | S::Paused) => Some(S::Suspended),
         (A::Pause, S::Running) => Some(S::Paused),
         (A::Resume, S::Paused) => Some(S::Running),
         (A::Reset, S::Running | S::Paused) => Some(state),
@@ -35,7 +38,7 @@ fn carry_out_all(mut state: VmState, queue: &[Action]) -> Result<Option<VmState>
                     // It may have taken the place of a start that had not begun: then there is nothing to end.
                     | (_, Action::ForceOff)
             )
-            && (queue.len() > 1 || state.is_live());
+            && (queue.len() > 1 || state.is_live() || state == VmState::Suspended);
         let next = if under_way {
             Ok(Some(if *action == Action::Start { VmState::Running } else { VmState::Stopped }))
         } else {
@@ -123,9 +126,10 @@ proptest! {
             submit(state, &mut queue, request);
         }
         let after = carry_out_all(state, &queue);
-        let would_live = matches!(after, Ok(Some(state)) if state.is_live());
+        let is_something = |state: VmState| state.is_live() || state == VmState::Suspended;
+        let would_be = matches!(after, Ok(Some(state)) if is_something(state));
         let deleting = queue.contains(&Action::Delete);
-        if (state.is_live() || would_live) && !deleting {
+        if (is_something(state) || would_be) && !deleting {
             let verdict = admit(state, &queue, Action::ForceOff);
             prop_assert!(!matches!(verdict, Verdict::Refuse(_)), "{state:?} {queue:?}: {verdict:?}");
             if queue.first().is_some_and(|first| *first != Action::ForceOff) && verdict != Verdict::Join {
@@ -154,6 +158,9 @@ proptest! {
             Turn::Moot => {
                 prop_assert!(carry_out(state, action).is_err());
                 prop_assert!(!matches!(action, Action::Start | Action::Reset | Action::Delete));
+                if action == Action::Suspend {
+                    prop_assert_eq!(state, VmState::Suspended);
+                }
             }
             Turn::Refuse(seen) => {
                 prop_assert_eq!(seen, state);
@@ -182,4 +189,14 @@ fn what_people_do_in_a_row() {
     assert_eq!(admit(VmState::Adopting, &[], A::ForceOff), Verdict::Refuse(Refusal::Adopting));
     assert_eq!(admit(VmState::Running, &[], A::Delete), Verdict::Refuse(Refusal::State(VmState::Running)));
     assert_eq!(turn(VmState::Stopped, A::Stop), Turn::Moot);
+    // Suspended and on again; nothing in between but that, or throwing it away.
+    assert_eq!(admit(VmState::Running, &[A::Suspend], A::Start), Verdict::Queue);
+    assert_eq!(
+        admit(VmState::Suspended, &[], A::Resume),
+        Verdict::Refuse(Refusal::State(VmState::Suspended))
+    );
+    assert_eq!(admit(VmState::Suspended, &[], A::Stop), Verdict::Refuse(Refusal::State(VmState::Suspended)));
+    assert_eq!(admit(VmState::Suspended, &[], A::ForceOff), Verdict::Queue);
+    assert_eq!(admit(VmState::Running, &[A::Suspend], A::ForceOff), Verdict::Preempt);
+    assert_eq!(turn(VmState::Suspended, A::Suspend), Turn::Moot);
 }

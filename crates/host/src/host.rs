@@ -226,6 +226,9 @@ impl Handlers for Host {
     }
 
     async fn vm_start(&self, request: VmStartRequest, caller: &Caller) -> Result<Operation, ErrorBody> {
+        if request.disposable {
+            return self.0.engine.start_disposable(request.id, caller.origin).await;
+        }
         self.0.engine.start(request.id, caller.origin).await
     }
 
@@ -316,8 +319,8 @@ impl Handlers for Host {
         self.0.engine.cancel(request.id).await
     }
 
-    async fn vm_suspend(&self, _: VmRef, _: &Caller) -> Result<Operation, ErrorBody> {
-        Err(unbuilt())
+    async fn vm_suspend(&self, request: VmRef, caller: &Caller) -> Result<Operation, ErrorBody> {
+        self.0.engine.suspend(request.id, caller.origin).await
     }
 
     async fn vm_clone(&self, request: VmCloneRequest, caller: &Caller) -> Result<Operation, ErrorBody> {

@@ -1,13 +1,13 @@
-//! Delete, set, type.
+//! Delete, type.
 
 use std::io::{IsTerminal as _, Write as _};
 
 use serde_json::json;
-use voidvm_model::contract::{Done, VmDeleteRequest, VmRef, VmTypeRequest, VmUpdateRequest};
-use voidvm_model::spec::{Accel, Cdrom, FileOwner, Firmware, MachineFile, NetworkBackend, PortForward};
-use voidvm_model::{Bytes, ErrorBody, ErrorCode, MachineSpec, Operation, VmView};
+use voidvm_model::contract::{Done, VmDeleteRequest, VmRef, VmTypeRequest};
+use voidvm_model::spec::{FileOwner, MachineFile};
+use voidvm_model::{Bytes, ErrorBody, ErrorCode, Operation, VmView};
 
-use crate::args::{Delete, Set, Type, memory};
+use crate::args::{Delete, Type};
 use crate::client::Client;
 use crate::output::{Format, document, line, printable};
 
@@ -85,100 +85,6 @@ fn confirm(doomed: &[(VmView, Vec<MachineFile>)], args: &Delete) -> Result<(), E
     let mut answer = String::new();
     let read = std::io::stdin().read_line(&mut answer);
     if read.is_ok() && answer.trim().eq_ignore_ascii_case("yes") { Ok(()) } else { Err(required()) }
-}
-
-pub(crate) async fn set(args: &Set, client: &Client, format: Format) -> Result<(), ErrorBody> {
-    let vm = client.find(&args.vm).await?;
-    let mut request = VmUpdateRequest { if_updated_at: Some(vm.updated_at), ..VmUpdateRequest::new(vm.id) };
-    let mut spec = vm.spec.clone();
-    for change in &args.changes {
-        let (key, value) = change.split_once('=').ok_or_else(|| {
-            ErrorBody::invalid("changes", format!("{change:?} is not KEY=VALUE.")).with_hint(KEYS)
-        })?;
-        match key {
-            "name" => request.name = Some(value.to_owned()),
-            "description" => request.description = Some(value.to_owned()),
-            _ => set_hardware(&mut spec, key, value)?,
-        }
-    }
-    if spec != vm.spec {
-        request.spec = Some(spec);
-    }
-    let after: VmView = client.call("vm.update", &request).await?;
-    match format {
-        Format::Json => document(&after),
-        Format::Text if after.restart_pending => {
-            line(format_args!("{}: changed; hardware edits wait for its next start", after.name))
-        }
-        Format::Text => line(format_args!("{}: changed", after.name)),
-    }
-}
-
-const KEYS: &str = "Keys: name, description, cpus, memory, firmware, accel, forward, cdrom, boot.";
-
-fn set_hardware(spec: &mut MachineSpec, key: &str, value: &str) -> Result<(), ErrorBody> {
-    let wrong = |hint: &str| {
-        Err(ErrorBody::invalid(key, format!("{key} cannot be {value:?}.")).with_hint(hint.to_owned()))
-    };
-    match key {
-        "cpus" => match value.parse() {
-            Ok(cpus) => spec.cpus = cpus,
-            Err(_) => return wrong("Choose 1 to 255."),
-        },
-        "memory" => match memory(value) {
-            Ok(memory) => spec.memory = memory,
-            Err(_) => return wrong("Write 2G, 512M, or a number of MiB."),
-        },
-        "firmware" => match value {
-            "bios" => spec.firmware = Firmware::Bios,
-            "uefi" => spec.firmware = Firmware::Uefi,
-            "uefi-secure" => spec.firmware = Firmware::UefiSecure,
-            _ => return wrong("Choose bios, uefi or uefi-secure."),
-        },
-        "accel" => match value {
-            "auto" => spec.accel = Accel::Auto,
-            "kvm" => spec.accel = Accel::Kvm,
-            "tcg" => spec.accel = Accel::Tcg,
-            _ => return wrong("Choose auto, kvm or tcg."),
-        },
-        "forward" => {
-            let wanted: Vec<PortForward> =
-                value.split(',').filter(|part| !part.is_empty()).map(str::parse).collect::<Result<_, _>>()?;
-            let Some(nic) = spec.nics.first_mut() else {
-                return Err(ErrorBody::new(ErrorCode::InvalidState, "The machine has no network card."));
-            };
-            let NetworkBackend::User { forwards, .. } = &mut nic.network else {
-                return Err(ErrorBody::new(
-                    ErrorCode::InvalidState,
-                    "The machine's network card has no forwards.",
-                ));
-            };
-            *forwards = wanted;
-        }
-        "cdrom" => {
-            let file = match value {
-                "" => None,
-                path => Some(std::path::absolute(path).map_err(|error| {
-                    ErrorBody::invalid("cdrom", format!("{path:?} cannot be a path: {error}."))
-                })?),
-            };
-            if let Some(drive) = spec.cdroms.first_mut() {
-                drive.file = file;
-            } else {
-                let id = "cd0".parse().map_err(|error| {
-                    ErrorBody::new(ErrorCode::Internal, format!("cd0 is no device id: {error}."))
-                })?;
-                spec.cdroms.push(Cdrom { id, file });
-            }
-        }
-        "boot" => match value {
-            "disk" => spec.boot_from_cdrom = false,
-            "cdrom" => spec.boot_from_cdrom = true,
-            _ => return wrong("Choose disk or cdrom."),
-        },
-        _ => return Err(ErrorBody::invalid(key, format!("A machine has no {key:?} to set.")).with_hint(KEYS)),
-    }
-    Ok(())
 }
 
 pub(crate) async fn type_text(args: Type, client: &Client, format: Format) -> Result<(), ErrorBody> {

@@ -79,8 +79,12 @@ pub(crate) async fn show(vm: &str, client: &Client, format: Format) -> Result<()
     };
     rows.extend(vm.spec.cdroms.iter().map(|cdrom| ("cdrom", drive(&cdrom.file))));
     rows.extend(vm.spec.forwards().map(|one| ("forward", forward(one))));
-    if vm.restart_pending {
-        rows.push(("note", "edits wait for its next start".to_owned()));
+    rows.extend(vm.pending.iter().map(|change| {
+        let text = |value: &Option<String>| value.clone().unwrap_or_else(|| "nothing".to_owned());
+        ("next start", format!("{}: {} to {}", change.field, text(&change.running), text(&change.next)))
+    }));
+    if vm.run.as_ref().is_some_and(|run| run.disposable) {
+        rows.push(("note", "what it writes is thrown away when it stops".to_owned()));
     }
     if vm.state == VmState::Running
         && let Ok(Ok(guest)) =

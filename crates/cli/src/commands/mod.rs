@@ -7,6 +7,7 @@ mod create;
 mod look;
 mod power;
 mod serve;
+mod set;
 pub(crate) mod storage;
 
 use std::process::ExitCode;
@@ -51,9 +52,10 @@ async fn with_engine(command: Command, client: &Client, format: Format) -> Resul
         Command::Stop(args) => power::stop(args, client, format).await,
         Command::Pause(args) => power::simple("vm.pause", &args.vm, client, format).await,
         Command::Resume(args) => power::simple("vm.resume", &args.vm, client, format).await,
+        Command::Suspend(args) => power::simple("vm.suspend", &args.vm, client, format).await,
         Command::Reset(args) => power::simple("vm.reset", &args.vm, client, format).await,
         Command::Delete(args) => change::delete(args, client, format).await,
-        Command::Set(args) => change::set(&args, client, format).await,
+        Command::Set(args) => set::set(&args, client, format).await,
         Command::Type(args) => change::type_text(args, client, format).await,
         Command::Clone(args) => copies::clone(args, client, format).await,
         Command::Export(args) => copies::export(args, client, format).await,

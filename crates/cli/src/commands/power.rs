@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 use serde::Serialize;
-use voidvm_model::contract::{VmRef, VmStopRequest};
+use voidvm_model::contract::{VmRef, VmStartRequest, VmStopRequest};
 use voidvm_model::{ErrorBody, Operation, VmState, VmView};
 
 use crate::args::{Start, Stop};
@@ -17,7 +17,9 @@ const PATIENCE: Duration = Duration::from_secs(60);
 pub(crate) async fn start(args: Start, client: &Client, format: Format) -> Result<(), ErrorBody> {
     let outcomes = join_all(args.vms.iter().map(|vm| async {
         let found = client.find(vm).await?;
-        let after = act(client, "vm.start", &found, &VmRef { id: found.id }).await?;
+        let after =
+            act(client, "vm.start", &found, &VmStartRequest { id: found.id, disposable: args.disposable })
+                .await?;
         if args.wait && after.state != VmState::Running {
             return client.until(found.id, PATIENCE, |vm| vm.state == VmState::Running).await;
         }

@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 use voidvm_model::spec::{Cdrom, Disk, DiskBus};
 use voidvm_model::{Bytes, DeviceId, ErrorBody, ErrorCode, MachineSpec};
+use voidvm_qemu::args::{self, Seat};
 
 use super::guest::{Guest, note, text};
 use super::{Problems, drop_device, has_ports, parts, take_device};
@@ -55,11 +56,12 @@ fn can_move(running: &MachineSpec, disk: &Disk) -> bool {
 
 async fn plug_in(guest: &Guest, wanted: &MachineSpec, disk: &Disk) -> Result<(), ErrorBody> {
     let id = disk.id.as_str();
-    let bus = match disk.bus {
-        DiskBus::Scsi => format!("{}.0", parts::SCSI),
-        _ => guest.free_port().await?,
+    let seat = match disk.bus {
+        DiskBus::Scsi => Seat::Scsi { target: guest.free_target() },
+        _ => Seat::port(&guest.free_port().await?),
     };
-    let (node, device) = (parts::disk_node(disk), parts::disk_device(disk, &bus));
+    let node = args::disk_node(disk).map_err(|error| error.body())?;
+    let device = args::disk_device(disk, &seat);
     // A crash may have left the drive alone.
     forget_nodes(guest, &disk.id).await;
     guest.note(|words| {

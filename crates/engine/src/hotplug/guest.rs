@@ -86,6 +86,14 @@ impl Guest {
         })
     }
 
+    /// A number on the SCSI controller that no device has.
+    pub(super) fn free_target(&self) -> usize {
+        let record = self.run.record();
+        let words = Words::new(record.now.clone().unwrap_or_else(|| record.argv.clone()));
+        let taken = words.numbers("scsi-id");
+        (0..).find(|number| !taken.contains(number)).unwrap_or(0)
+    }
+
     /// Asks again with everything QEMU says, until there is an answer or the guest's patience is over.
     pub(super) async fn until<T, F>(&self, ask: impl Fn() -> F + Send) -> Result<Option<T>, ErrorBody>
     where

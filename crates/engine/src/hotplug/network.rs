@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 use voidvm_model::spec::{NetworkBackend, Nic, PortForward, UserStack};
 use voidvm_model::{DeviceId, ErrorBody, ErrorCode, MachineSpec};
+use voidvm_qemu::args::{self, Seat};
 use voidvm_qemu::qmp::{COMMAND_TIMEOUT, Qmp};
 
 use super::guest::{Guest, note};
@@ -46,7 +47,7 @@ pub(super) async fn plug(guest: &Guest, wanted: &MachineSpec, problems: &mut Pro
         }
     }
     for usb in wanted.usb.iter().filter(|usb| !record.spec.usb.iter().any(|other| other.id == usb.id)) {
-        let device = parts::usb_device(usb);
+        let device = args::usb_device(usb);
         guest.note(|words| words.add("-device", &device));
         let plugged = guest.call("device_add", device).await.map(drop);
         guest.run.amend(|record| match plugged {
@@ -67,7 +68,8 @@ fn can_move(running: &MachineSpec, nic: &Nic) -> bool {
 
 async fn plug_card(guest: &Guest, wanted: &MachineSpec, nic: &Nic) -> Result<(), ErrorBody> {
     let id = nic.id.as_str();
-    let (netdev, device) = (parts::netdev(nic), parts::nic_device(nic, &guest.free_port().await?));
+    let seat = Seat::port(&guest.free_port().await?);
+    let (netdev, device) = (args::nic_backend(nic, None), args::nic_device(nic, &seat));
     forget_backend(guest, &nic.id).await;
     guest.note(|words| {
         if let Some(netdev) = &netdev {

@@ -1,8 +1,8 @@
 //! More CPUs, more memory; and memory given back.
 
 use serde_json::{Map, Value, json};
-use voidvm_model::spec::{Share, ShareKind};
 use voidvm_model::{ErrorBody, ErrorCode, MachineSpec, MiB};
+use voidvm_qemu::args;
 
 use super::guest::{Guest, note, text};
 use super::{Problems, parts};
@@ -106,12 +106,7 @@ async fn add_memory(guest: &Guest, now: &MachineSpec, more: MiB) -> Result<(), E
     let devices = guest.devices().await?;
     let number = (0..).find(|number| !devices.contains(&format!("{}{number}", parts::DIMM))).unwrap_or(0);
     let (id, backend) = (format!("{}{number}", parts::DIMM), format!("vv.memory{number}"));
-    let shared = now.shares.iter().any(|Share { kind, .. }| *kind == ShareKind::Virtiofs);
-    let object = if shared {
-        json!({"qom-type": "memory-backend-memfd", "id": backend, "size": more.bytes().0, "share": true})
-    } else {
-        json!({"qom-type": "memory-backend-ram", "id": backend, "size": more.bytes().0})
-    };
+    let object = args::memory_backend(&backend, more.bytes(), args::shared_memory(now));
     let device = json!({"driver": "pc-dimm", "id": id, "memdev": backend});
     guest.note(|words| {
         words.add("-object", &object);

@@ -59,6 +59,12 @@ impl Words {
             .collect()
     }
 
+    /// Every value of a property that is a number, of whatever device.
+    pub(crate) fn numbers(&self, key: &str) -> Vec<usize> {
+        let devices = self.pairs().filter(|(option, _)| *option == "-device");
+        devices.filter_map(|(_, value)| usize::try_from(json(value)?.get(key)?.as_u64()?).ok()).collect()
+    }
+
     fn pairs(&self) -> impl Iterator<Item = (&str, &str)> {
         self.0.windows(2).map(|pair| (pair[0].as_str(), pair[1].as_str()))
     }

@@ -133,7 +133,8 @@ pub(crate) fn own(config: &EngineConfig, vm: &VmRow) -> Vec<PathBuf> {
         .chain(bases(&dir))
         .chain(companions)
         .chain(entries(&tpm(&dir)))
-        .chain([known_hosts(&dir), picture, unfinished, config.serial_log(vm.id)])
+        .chain(crate::suspend::files(&dir))
+        .chain([known_hosts(&dir), picture, unfinished, config.serial_log(vm.id), config.last_command(vm.id)])
         .collect()
 }
 

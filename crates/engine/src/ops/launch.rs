@@ -26,6 +26,8 @@ use crate::platform::Qemu;
 use crate::run::{Attached, Came, EXIT_FOLLOWS, Run};
 use crate::shared::Shared;
 use crate::supervisor::adopt::{AttachError, LAST_WORDS, attach};
+use crate::suspend::{self, Suspended};
+use crate::{disposable, platform};
 
 /// Why a machine was not started.
 pub(crate) enum Refused {
@@ -41,6 +43,17 @@ impl From<ErrorBody> for Refused {
     fn from(body: ErrorBody) -> Self {
         Self::Failed(body.into())
     }
+}
+
+/// How a machine is started.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum How {
+    /// From power on.
+    Fresh,
+    /// From power on, and what the guest writes is thrown away.
+    Disposable,
+    /// From where it was suspended.
+    Resumed,
 }
 
 /// The command line of a machine's next start.
@@ -59,11 +72,19 @@ pub(crate) struct CommandLine {
 pub(crate) async fn command_line(
     shared: &Shared,
     (id, name, spec): (VmId, &str, &MachineSpec),
+    home: &Path,
+    suspended: Option<&Suspended>,
 ) -> Result<CommandLine, ErrorBody> {
     let qemu = shared.platform.qemu(shared.preferences().qemu_binary).await?;
+    if let Some(Suspended { record, .. }) = suspended {
+        // Its memory fits the very machine it was; what is in it was settled when that was started.
+        let words = record.now.as_ref().unwrap_or(&record.argv).iter().map(std::ffi::OsString::from);
+        let argv = words.chain(["-incoming".into(), "defer".into()]).collect();
+        return Ok(CommandLine { qemu, accel: record.accel, spec: record.spec.clone(), argv });
+    }
     let accel = accel(shared, &qemu, spec).await?;
     let spec = outfit::settled(spec, &qemu.capabilities);
-    let paths = outfit::paths(shared, id, &spec, &qemu.capabilities)?;
+    let paths = outfit::paths(shared, id, &spec, &qemu.capabilities, home)?;
     let argv =
         args::build(id, name, &spec, accel, &paths, &qemu.capabilities).map_err(|error| error.body())?;
     Ok(CommandLine { qemu, accel, spec, argv })
@@ -73,16 +94,36 @@ pub(crate) async fn command_line(
 pub(crate) async fn launch(
     shared: Arc<Shared>,
     mut vm: VmRow,
+    how: How,
     cancel: CancellationToken,
 ) -> Result<Box<Attached>, Refused> {
+    let machine_dir = shared.config.machine_dir(vm.id);
+    let suspended = match how {
+        How::Resumed => Some(suspend::read(&machine_dir)?),
+        How::Fresh | How::Disposable => None,
+    };
+    if let Some(suspended) = &suspended {
+        vm.spec.clone_from(&suspended.record.spec);
+    }
     files::check(&vm.spec).map_err(Refused::Broken)?;
     check_memory(&vm.spec)?;
     check_ports(&shared, &vm)?;
-    let CommandLine { qemu, accel, spec, argv } = command_line(&shared, (vm.id, &vm.name, &vm.spec)).await?;
+    let home = if how == How::Disposable { disposable::home(&machine_dir) } else { machine_dir.clone() };
+    let plain = match how {
+        How::Disposable => {
+            let img = platform::qemu_img(shared.preferences().qemu_binary)?;
+            disposable::prepare(&img, &machine_dir, &vm.spec).await?
+        }
+        How::Fresh | How::Resumed => vm.spec.clone(),
+    };
+    let CommandLine { qemu, accel, spec, argv } =
+        command_line(&shared, (vm.id, &vm.name, &plain), &home, suspended.as_ref()).await?;
     if cancel.is_cancelled() {
         return Err(Refused::Cancelled);
     }
-    if vm.spec != spec {
+    let started_with = spec.clone();
+    let spec = MachineSpec { machine_version: spec.machine_version, ..vm.spec.clone() };
+    if vm.spec != spec && how != How::Resumed {
         // Before anything runs: the guest never sees another machine type than the one that is remembered.
         vm.spec = spec;
         shared.store.vms().update(&vm).await.map_err(|error| error.body())?;
@@ -92,7 +133,7 @@ pub(crate) async fn launch(
     // Those of a start that was cut.
     Companions::find(dir.clone()).end(Duration::ZERO).await;
     prepare(&dir, &shared.config.serial_log(vm.id))?;
-    let Outfit { inherited, mut companions } = outfit::ready(&shared, vm.id, &vm.spec).await?;
+    let Outfit { inherited, mut companions } = outfit::ready(&shared, vm.id, &started_with, &home).await?;
     let spawned = match process::spawn(&qemu.binary, &argv, &dir, inherited) {
         Ok(spawned) => spawned,
         Err(error) => {
@@ -112,9 +153,10 @@ pub(crate) async fn launch(
         binary: qemu.binary.clone(),
         argv: argv.iter().map(|word| word.to_string_lossy().into_owned()).collect(),
         spec: vm.spec.clone(),
-        now: None,
-        disposable: false,
+        now: suspended.map(|suspended| suspended.record.now.unwrap_or(suspended.record.argv)),
+        disposable: how == How::Disposable,
     };
+    remember(&shared, vm.id, &record);
     let reached = async {
         record.write(&dir.record()).map_err(|error| Refused::from(error.body()))?;
         let patience = shared.config.timing.greeting;
@@ -157,6 +199,26 @@ pub(crate) async fn launch(
 /// Takes the cables out that are not to be in.
 async fn cables(run: &Run, spec: &MachineSpec) -> Result<(), ErrorBody> {
     hotplug::cables(&run.qmp()?, spec).await
+}
+
+/// The words of the last start, for a page that compares; nothing secret is ever in them.
+fn remember(shared: &Shared, id: VmId, record: &RunRecord) {
+    let file = shared.config.last_command(id);
+    let words: Vec<_> = std::iter::once(record.binary.to_string_lossy().into_owned())
+        .chain(record.argv.iter().cloned())
+        .collect();
+    let written = serde_json::to_vec(&words).map_err(std::io::Error::other).and_then(|bytes| {
+        std::fs::create_dir_all(file.parent().unwrap_or(&file))?;
+        std::fs::write(&file, bytes)
+    });
+    if let Err(error) = written {
+        tracing::warn!(path = %file.display(), %error, "the command of a start cannot be kept");
+    }
+}
+
+/// What the last start ran, where it is known.
+pub(crate) fn last_command(shared: &Shared, id: VmId) -> Option<Vec<String>> {
+    serde_json::from_slice(&std::fs::read(shared.config.last_command(id)).ok()?).ok()
 }
 
 /// A program beside QEMU ended before the machine ran.

@@ -45,7 +45,7 @@ fn through_virtiofs(spec: &MachineSpec) -> impl Iterator<Item = (usize, &Share)>
     spec.shares.iter().enumerate().filter(|(_, share)| share.kind == ShareKind::Virtiofs)
 }
 
-/// Where everything of the next start of a machine will be.
+/// Where everything of the next start of a machine will be; `home` is where its variables and TPM are.
 ///
 /// # Errors
 /// Firmware that is not installed.
@@ -54,6 +54,7 @@ pub(crate) fn paths(
     id: VmId,
     spec: &MachineSpec,
     caps: &Capabilities,
+    home: &Path,
 ) -> Result<LaunchPaths, ErrorBody> {
     let dir = RunDir::new(&shared.config.runtime_dir, id);
     let uefi = spec.firmware.is_uefi();
@@ -69,7 +70,7 @@ pub(crate) fn paths(
         serial_log: shared.config.serial_log(id),
         agent: dir.agent(),
         uefi_code: if uefi { Some(platform::firmware(spec.firmware)?.code) } else { None },
-        uefi_vars: files::vars(&shared.config.machine_dir(id), spec.firmware),
+        uefi_vars: files::vars(home, spec.firmware),
         keys,
         tpm: spec.tpm.then(|| dir.tpm()),
         passt,
@@ -107,14 +108,19 @@ fn sound(caps: &Capabilities) -> HostSound {
     }
 }
 
-/// Makes everything ready; the machine's runtime directory is prepared.
+/// Makes everything ready; the machine's runtime directory is prepared. `home` is where its variables and TPM are.
 ///
 /// # Errors
 /// What is missing or does not work, with its field.
-pub(crate) async fn ready(shared: &Shared, id: VmId, spec: &MachineSpec) -> Result<Outfit, ErrorBody> {
+pub(crate) async fn ready(
+    shared: &Shared,
+    id: VmId,
+    spec: &MachineSpec,
+    home: &Path,
+) -> Result<Outfit, ErrorBody> {
     let dir = RunDir::new(&shared.config.runtime_dir, id);
     check(shared, id, spec)?;
-    make_vars(shared, id, spec.firmware).await?;
+    make_vars(shared, home, spec.firmware).await?;
     let mut outfit = Outfit { inherited: Inherited::default(), companions: Companions::none(dir.clone()) };
     for (at, disk) in locked(spec) {
         let key = key(shared, disk).await.map_err(|body| body.with_field(format!("spec.disks[{at}].key")))?;
@@ -123,7 +129,7 @@ pub(crate) async fn ready(shared: &Shared, id: VmId, spec: &MachineSpec) -> Resu
         })?;
         outfit.inherited.add(memory);
     }
-    match companions(shared, id, spec, &dir, &mut outfit).await {
+    match companions(home, spec, &dir, &mut outfit).await {
         Ok(()) => Ok(outfit),
         Err(body) => {
             outfit.companions.end(Duration::ZERO).await;
@@ -133,15 +139,14 @@ pub(crate) async fn ready(shared: &Shared, id: VmId, spec: &MachineSpec) -> Resu
 }
 
 async fn companions(
-    shared: &Shared,
-    id: VmId,
+    home: &Path,
     spec: &MachineSpec,
     dir: &RunDir,
     outfit: &mut Outfit,
 ) -> Result<(), ErrorBody> {
     let Outfit { inherited, companions } = outfit;
     if spec.tpm {
-        let state = files::tpm(&shared.config.machine_dir(id));
+        let state = files::tpm(home);
         companion::swtpm(companions, dir, &state).map_err(|error| error.body().with_field("spec.tpm"))?;
     }
     for (at, nic) in through_passt(spec) {
@@ -199,10 +204,10 @@ fn check(shared: &Shared, id: VmId, spec: &MachineSpec) -> Result<(), ErrorBody>
 }
 
 /// Variables of firmware that the machine has only had since its last start.
-async fn make_vars(shared: &Shared, id: VmId, wanted: Firmware) -> Result<(), ErrorBody> {
-    match files::vars(&shared.config.machine_dir(id), wanted) {
+async fn make_vars(shared: &Shared, home: &Path, wanted: Firmware) -> Result<(), ErrorBody> {
+    match files::vars(home, wanted) {
         Some(vars) if !vars.exists() => {
-            build::make_dir(&shared.config.machine_dir(id))?;
+            build::make_dir(home)?;
             let img = platform::qemu_img(shared.preferences().qemu_binary)?;
             let ovmf = platform::firmware(wanted)?;
             firmware::make_vars(&img, &ovmf, &vars).await.map_err(|error| error.body())

@@ -13,6 +13,7 @@ use crate::images;
 use crate::shared::Shared;
 use crate::storage;
 use crate::supervisor::{self, Begin};
+use crate::{disposable, suspend};
 
 /// Brings store, files and machines together again. Adoption goes on when this returns.
 ///
@@ -46,7 +47,7 @@ pub(crate) async fn recover(shared: &Arc<Shared>) -> Result<(), ErrorBody> {
         let begin = if suspects(&row) {
             Begin::Adopt(strays.remove(&row.id))
         } else {
-            look_over(&mut row);
+            look_over(shared, &mut row);
             Begin::Known
         };
         shared.fleet.add(supervisor::spawn(Arc::clone(shared), row, begin));
@@ -111,8 +112,15 @@ fn strays<'a>(shared: &Shared, suspects: impl Iterator<Item = &'a VmRow>) -> Has
 }
 
 /// A stopped machine whose files are gone is broken, and one whose files are back is not.
-fn look_over(row: &mut VmRow) {
-    use voidvm_model::VmState::{Broken, Crashed, Stopped};
+fn look_over(shared: &Shared, row: &mut VmRow) {
+    use voidvm_model::VmState::{Broken, Crashed, Stopped, Suspended};
+    let dir = shared.config.machine_dir(row.id);
+    disposable::discard(&dir);
+    let suspended = suspend::is_suspended(&dir);
+    if suspended != (row.state == Suspended) {
+        row.state = if suspended { Suspended } else { Stopped };
+        row.state_since = Timestamp::now();
+    }
     match (row.state, files::check(&row.spec)) {
         (Stopped | Crashed, Err(body)) => {
             row.state = Broken;

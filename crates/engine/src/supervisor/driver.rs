@@ -7,12 +7,14 @@
 //! QEMU, only for the store's short writes; nothing that was not identified as this machine's process is ever signalled.
 
 use std::collections::VecDeque;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use jiff::Timestamp;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::MissedTickBehavior;
-use voidvm_model::{ErrorBody, Operation, Origin, VmState, VmView};
+use voidvm_model::operation::Progress;
+use voidvm_model::{ErrorBody, ErrorCode, Operation, Origin, VmState, VmView};
 use voidvm_qemu::companion::CompanionRecord;
 use voidvm_qemu::process::{Exit, ProcessHandle, RunDir};
 use voidvm_qemu::qmp::QmpEvent;
@@ -20,15 +22,17 @@ use voidvm_store::VmRow;
 
 use super::policy::{self, Refusal, Turn};
 use super::publish::Publisher;
-use super::work::{InHand, Job, Pulse, Step, finished, given_up};
+use super::work::{InHand, Job, Pulse, Step, finished, given_up, moved};
 use super::{MAILBOX, Machine, Message, Order};
 use crate::hotplug::Problems;
 use crate::ledger::Outcome;
 use crate::ops::delete::{self, Deletion};
+use crate::ops::launch::How;
 use crate::ops::{launch, power};
 use crate::pending;
 use crate::run::{Live, Run};
 use crate::shared::Shared;
+use crate::{disposable, suspend};
 
 /// What a new supervisor begins with.
 #[derive(Clone, Debug)]
@@ -57,6 +61,10 @@ pub(super) struct Driver {
     pub(super) apply_again: bool,
     /// What of the last change the running guest did not take.
     pub(super) problems: Problems,
+    /// How far the writing of its memory is.
+    pub(super) progress: Option<watch::Receiver<Option<Progress>>>,
+    /// Whether the start at work goes on from saved memory.
+    pub(super) resuming: bool,
     /// Who waits for the end of it.
     pub(super) waiting: Vec<oneshot::Sender<Result<VmView, ErrorBody>>>,
     /// The state the store had at start-up, and since when.
@@ -80,6 +88,7 @@ enum Happening {
     Message(Option<Message>),
     Pulse(Pulse),
     Applied(Problems),
+    Progress,
     Heartbeat,
 }
 
@@ -114,6 +123,8 @@ pub(crate) fn spawn(shared: Arc<Shared>, mut vm: VmRow, begin: Begin) -> Arc<Mac
         applying: None,
         apply_again: false,
         problems: Problems::default(),
+        progress: None,
+        resuming: false,
         waiting: Vec::new(),
         was,
         publisher,
@@ -171,7 +182,7 @@ impl Driver {
             let waiting = self.queue.iter().enumerate().filter(|(_, job)| !job.told);
             let tokens = waiting.map(|(at, job)| (at, job.ticket.cancel().clone())).collect();
             let asleep = self.live.is_none() || self.pulse.is_some();
-            let Self { live, work, lent, pulse, mailbox, applying, .. } = &mut self;
+            let Self { live, work, lent, pulse, mailbox, applying, progress, .. } = &mut self;
             let (process, events, companions) = Live::split(live);
             let happening = tokio::select! {
                 biased;
@@ -182,6 +193,7 @@ impl Driver {
                 job = given_up(tokens) => Happening::GivenUp(job),
                 ended = Live::companion_ended(companions) => Happening::CompanionEnded(ended),
                 () = finished(lent) => Happening::Returned,
+                () = moved(progress) => Happening::Progress,
                 message = mailbox.recv() => Happening::Message(message),
                 pulse = finished(pulse) => Happening::Pulse(pulse),
                 _ = heartbeat.tick(), if !asleep => Happening::Heartbeat,
@@ -199,6 +211,7 @@ impl Driver {
                 Happening::Message(None) => self.retire(),
                 Happening::Pulse(pulse) => self.on_pulse(pulse),
                 Happening::Applied(problems) => self.on_applied(problems),
+                Happening::Progress => self.on_progress(),
                 Happening::Heartbeat => self.ask_pulse(),
             }
         }
@@ -254,7 +267,8 @@ impl Driver {
     fn advance(&mut self) {
         while self.work.is_none() && self.lent.is_none() && self.vm.state != VmState::Adopting {
             let Some(job) = self.queue.front() else { return };
-            if job.begun {
+            // A machine whose devices come and go cannot be written down.
+            if job.begun || (matches!(job.order, Order::Suspend) && self.applying.is_some()) {
                 return;
             }
             match policy::turn(self.vm.state, job.order.action()) {
@@ -275,7 +289,7 @@ impl Driver {
     fn begin(&mut self) {
         let Some(job) = self.queue.front_mut() else { return };
         let gate = match job.order {
-            Order::Start => Some(&self.shared.starts),
+            Order::Start | Order::StartDisposable => Some(&self.shared.starts),
             Order::Stop { .. } => Some(&self.shared.stops),
             _ => None,
         };
@@ -291,10 +305,16 @@ impl Driver {
         let operation = job.ticket.id();
         let qmp = self.live.as_ref().and_then(|live| live.run.monitor());
         match order {
-            Order::Start => {
+            Order::Start | Order::StartDisposable => {
+                let how = match (order, self.vm.state) {
+                    (_, VmState::Suspended) => How::Resumed,
+                    (Order::StartDisposable, _) => How::Disposable,
+                    _ => How::Fresh,
+                };
+                self.resuming = how == How::Resumed;
                 self.enter(VmState::Starting);
                 self.attend(None);
-                let launch = launch::launch(Arc::clone(&self.shared), self.vm.clone(), cancel);
+                let launch = launch::launch(Arc::clone(&self.shared), self.vm.clone(), how, cancel);
                 self.work = Some(Box::pin(async move { Step::Launched(launch.await) }));
             }
             Order::Stop { patience } => {
@@ -304,7 +324,9 @@ impl Driver {
             }
             Order::ForceOff => {
                 let Some(live) = &mut self.live else {
-                    // Nothing to end: the process went in the moment before.
+                    // Nothing to end: the process went in the moment before, or is only memory on the disk.
+                    suspend::discard(&self.machine_dir());
+                    self.attend(None);
                     self.enter(VmState::Stopped);
                     return self.end(Outcome::Succeeded);
                 };
@@ -316,6 +338,13 @@ impl Driver {
             Order::Pause => self.work = Some(Box::pin(power::command(qmp, power::Command::Pause))),
             Order::Resume => self.work = Some(Box::pin(power::command(qmp, power::Command::Resume))),
             Order::Reset => self.work = Some(Box::pin(power::command(qmp, power::Command::Reset))),
+            Order::Suspend => {
+                let Some(live) = &self.live else { return };
+                let (said, progress) = watch::channel(None);
+                self.progress = Some(progress);
+                let save = suspend::save(Arc::clone(&live.run), self.machine_dir(), said, cancel);
+                self.work = Some(Box::pin(async move { Step::Done(save.await) }));
+            }
             Order::Delete { disks, children } => {
                 let how = (disks, children);
                 let delete = delete::delete(Arc::clone(&self.shared), self.vm.clone(), operation, how);
@@ -373,13 +402,28 @@ impl Driver {
             job.ticket.seal();
             self.because = job.origin;
         }
-        self.work = Some(Box::pin(power::command(run.monitor(), power::Command::Resume)));
+        self.work = Some(if self.resuming {
+            let load = suspend::load(run, self.machine_dir());
+            Box::pin(async move { Step::Done(load.await) })
+        } else {
+            Box::pin(power::command(run.monitor(), power::Command::Resume))
+        });
+    }
+
+    pub(super) fn machine_dir(&self) -> PathBuf {
+        self.shared.config.machine_dir(self.vm.id)
+    }
+
+    /// What a machine without a process is.
+    pub(super) fn at_rest(&self) -> VmState {
+        disposable::discard(&self.machine_dir());
+        if suspend::is_suspended(&self.machine_dir()) { VmState::Suspended } else { VmState::Stopped }
     }
 
     fn on_launch_refused(&mut self, refused: launch::Refused) {
         match refused {
             launch::Refused::Cancelled => {
-                self.enter(VmState::Stopped);
+                self.enter(self.at_rest());
                 let outcome = if self.retiring { Outcome::Interrupted } else { Outcome::Cancelled };
                 self.end(outcome);
             }
@@ -389,7 +433,7 @@ impl Driver {
                 self.end(Outcome::Failed(body.into()));
             }
             launch::Refused::Failed(failure) => {
-                self.enter(VmState::Stopped);
+                self.enter(self.at_rest());
                 self.attend(Some(failure.error.clone()));
                 self.end(Outcome::Failed(failure));
             }
@@ -397,10 +441,15 @@ impl Driver {
     }
 
     fn on_done(&mut self, result: Result<(), ErrorBody>) {
-        let Some(order) = self.queue.front().map(|job| job.order) else { return };
+        let Some(order) = self.queue.front().filter(|job| job.begun).map(|job| job.order) else {
+            // Work that nobody asked for: what became of it shows in what the guest does.
+            return self.ask_pulse();
+        };
         if result.is_ok() {
             match order {
-                Order::Start | Order::Resume => {
+                // QEMU has said so before it answered, and perhaps that the guest is held again since.
+                Order::Resume => self.ask_pulse(),
+                Order::Start | Order::StartDisposable => {
                     self.enter(VmState::Running);
                     // It may have been changed since its arguments were made.
                     self.begin_apply();
@@ -408,10 +457,12 @@ impl Driver {
                 Order::Pause => self.enter(VmState::Paused),
                 // The process's exit ends these, not the command's answer.
                 Order::ForceOff | Order::Stop { .. } | Order::Reset | Order::Delete { .. } => {}
+                // Written down; its process ends, and that ends this.
+                Order::Suspend => return,
             }
         }
         match (order, result) {
-            (Order::Start, Err(body)) => {
+            (Order::Start | Order::StartDisposable, Err(body)) => {
                 // The process lives and the guest never ran: as if it had not been started.
                 if let Some(live) = &mut self.live {
                     live.ending = true;
@@ -426,6 +477,10 @@ impl Driver {
                 }
                 self.enter(VmState::Unresponsive);
                 self.end(Outcome::Failed(body.into()));
+            }
+            (Order::Suspend, Err(body)) if body.code == ErrorCode::Cancelled => {
+                self.ask_pulse();
+                self.end(Outcome::Cancelled);
             }
             (_, result) => {
                 if result.is_err() {

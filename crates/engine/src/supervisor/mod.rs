@@ -22,6 +22,7 @@ mod observe;
 pub mod policy;
 mod publish;
 mod requests;
+mod trouble;
 mod work;
 
 pub(crate) use driver::{Begin, spawn};
@@ -35,12 +36,20 @@ const MAILBOX: usize = 32;
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Order {
     Start,
-    Stop { patience: Duration },
+    /// What the guest writes is thrown away when it stops.
+    StartDisposable,
+    Stop {
+        patience: Duration,
+    },
     ForceOff,
     Pause,
     Resume,
     Reset,
-    Delete { disks: Disks, children: Children },
+    Suspend,
+    Delete {
+        disks: Disks,
+        children: Children,
+    },
 }
 
 /// What becomes of a deleted machine's disks.
@@ -62,14 +71,19 @@ pub(crate) enum Children {
 }
 
 impl Order {
+    pub(crate) const fn is_disposable(self) -> bool {
+        matches!(self, Self::StartDisposable)
+    }
+
     pub(crate) const fn action(self) -> Action {
         match self {
-            Self::Start => Action::Start,
+            Self::Start | Self::StartDisposable => Action::Start,
             Self::Stop { .. } => Action::Stop,
             Self::ForceOff => Action::ForceOff,
             Self::Pause => Action::Pause,
             Self::Resume => Action::Resume,
             Self::Reset => Action::Reset,
+            Self::Suspend => Action::Suspend,
             Self::Delete { .. } => Action::Delete,
         }
     }

@@ -11,10 +11,14 @@ use voidvm_qemu::qmp::{Qmp, QmpEvent};
 use super::Order;
 use super::adopt::{Found, LastEnd};
 use super::driver::Driver;
+use super::trouble;
 use super::work::Pulse;
+use super::work::Step;
 use crate::hotplug::Problems;
 use crate::ledger::{Failure, Outcome};
+use crate::ops::power;
 use crate::run::{self, EXIT_FOLLOWS, GuestStatus, Live, Run, Shutdown, unresponsive};
+use crate::suspend::{self, LeftOver};
 
 /// How a run ended.
 #[derive(Debug, PartialEq)]
@@ -49,16 +53,22 @@ impl Driver {
                     self.ask_pulse();
                 }
             }
-            "RESUME" if self.vm.state == VmState::Paused => self.enter(VmState::Running),
+            "RESUME" if self.vm.state == VmState::Paused => {
+                self.enter(VmState::Running);
+                self.forget_full_disk();
+            }
             "SHUTDOWN" => {
                 if let Some(live) = &mut self.live {
                     live.shutdown = serde_json::from_value::<Shutdown>(event.data).ok();
                 }
             }
-            "BLOCK_IO_ERROR" => self.attend(Some(block_error(&event))),
+            "BLOCK_IO_ERROR" => {
+                let nodes = self.live.as_ref().map(|live| live.run.record());
+                self.attend(Some(trouble::of_disk(&event, nodes.map(|record| record.spec.clone()).as_ref())));
+            }
             // A guest let go late, or of something nobody asked for.
             "DEVICE_DELETED" => self.begin_look(),
-            "GUEST_PANICKED" => self.attend(Some(panicked())),
+            "GUEST_PANICKED" => self.attend(Some(trouble::panicked())),
             _ => {}
         }
     }
@@ -118,7 +128,7 @@ impl Driver {
             self.attend(None);
         }
         if let GuestStatus::Held(reason) = status
-            && let Some(body) = trouble(reason)
+            && let Some(body) = trouble::of_status(reason)
             && self.vm.attention.is_none()
         {
             self.attend(Some(body));
@@ -132,14 +142,17 @@ impl Driver {
             Found::Live(attached, status) => {
                 self.live = Some(Live::new(attached, &self.shared));
                 self.settle(&status);
-                // The last owner may have ended in the middle of a change.
-                self.begin_look();
+                match suspend::left_over(&self.machine_dir(), &status) {
+                    None => self.begin_look(),
+                    Some(left) => self.finish_suspension(left),
+                }
             }
             Found::Mute(attached, body) => {
                 self.live = Some(Live::new(attached, &self.shared));
                 self.enter(VmState::Unresponsive);
                 self.attend(Some(body));
             }
+            Found::Absent(_) if self.at_rest() == VmState::Suspended => self.enter(VmState::Suspended),
             Found::Absent(LastEnd::Orderly) if self.was.0 == VmState::Crashed => self.enter(VmState::Crashed),
             Found::Absent(LastEnd::Orderly | LastEnd::NeverRan) => self.enter(VmState::Stopped),
             Found::Absent(LastEnd::Unseen) => {
@@ -152,6 +165,30 @@ impl Driver {
             // Nothing happened while voidVM was away.
             self.vm.state_since = since;
             self.remember();
+        }
+    }
+
+    /// The guest goes on: there was room, or it will say again that there is none.
+    pub(super) fn forget_full_disk(&mut self) {
+        if self.vm.attention.as_ref().is_some_and(|body| body.code == ErrorCode::DiskFull) {
+            self.attend(None);
+        }
+    }
+
+    /// The last owner ended in the middle of a suspension: what it had written decides.
+    fn finish_suspension(&mut self, left: LeftOver) {
+        let Some(live) = &mut self.live else { return };
+        let run = Arc::clone(&live.run);
+        match left {
+            LeftOver::Whole => {
+                live.ending = true;
+                let force = power::force(run, self.shared.config.timing.force_step);
+                self.work = Some(Box::pin(async move { Step::Done(force.await) }));
+            }
+            LeftOver::Part => {
+                let dir = self.machine_dir();
+                self.work = Some(Box::pin(async move { Step::Done(suspend::undo(&run, &dir).await) }));
+            }
         }
     }
 
@@ -179,6 +216,7 @@ impl Driver {
     pub(super) async fn on_exit(&mut self, exit: Exit) {
         let Some(mut live) = self.live.take() else { return };
         self.pulse = None;
+        self.progress = None;
         self.applying = None;
         self.apply_again = false;
         self.problems = Problems::default();
@@ -194,7 +232,19 @@ impl Driver {
         forget_run(&live.run, &end);
         drop(live);
         let stderr = Some(stderr).filter(|text| !text.is_empty());
+        if self.at_work(|order| matches!(order, Order::ForceOff)) {
+            // Whatever a suspension had written: this is what was asked for last.
+            suspend::discard(&self.machine_dir());
+        }
+        let at_rest = self.at_rest();
         match &end {
+            _ if at_rest == VmState::Suspended => {
+                self.enter(at_rest);
+                // Why it could not go on, where that was tried, stays to be seen.
+                if self.at_work(|order| matches!(order, Order::Suspend)) {
+                    self.attend(None);
+                }
+            }
             End::Orderly => {
                 self.enter(VmState::Stopped);
                 // Troubles of a run end with it.
@@ -205,9 +255,11 @@ impl Driver {
                 self.attend(Some((**body).clone()));
             }
         }
-        let Some(order) = self.queue.front().filter(|job| job.begun).map(|job| job.order) else { return };
+        // What was in hand was about the process; a turn that was waited for is waited for again.
         self.work = None;
+        let Some(order) = self.queue.front().filter(|job| job.begun).map(|job| job.order) else { return };
         let outcome = match (order, end) {
+            (Order::Suspend, _) if at_rest == VmState::Suspended => Outcome::Succeeded,
             (Order::Stop { .. } | Order::ForceOff, End::Orderly) | (Order::ForceOff, _) => Outcome::Succeeded,
             (_, End::Crashed(body)) => Outcome::Failed(Failure { error: *body, stderr }),
             (_, End::Orderly) => Outcome::Failed(Failure {
@@ -253,7 +305,7 @@ fn judge(live: &Live, exit: Exit, stderr: &str) -> End {
     let crashed = |body: ErrorBody| End::Crashed(Box::new(body.with_detail("stderr", stderr)));
     let reason = live.shutdown.as_ref().map(|shutdown| shutdown.reason.as_str());
     match (reason, exit) {
-        (Some("guest-panic"), _) => crashed(panicked()),
+        (Some("guest-panic"), _) => crashed(trouble::panicked()),
         (Some("host-signal"), _) => crashed(
             ErrorBody::new(ErrorCode::QemuFailed, "QEMU was ended by a signal from outside voidVM.")
                 .with_hint("Start the machine again; its disk may need a check."),
@@ -276,38 +328,4 @@ fn companion_ended(record: &CompanionRecord, words: &str) -> ErrorBody {
         .with_hint("Stop the machine and start it again.")
         .with_detail("program", program)
         .with_detail("stderr", words)
-}
-
-/// What a reason of QEMU's for holding the guest means to a person; `None` for a wished pause.
-fn trouble(reason: &str) -> Option<ErrorBody> {
-    match reason {
-        "io-error" => Some(
-            ErrorBody::new(ErrorCode::DiskFull, "The guest is held: its disk could not be read or written.")
-                .with_hint("Make room on the disk that holds its image, then resume it."),
-        ),
-        "guest-panicked" => Some(panicked()),
-        "internal-error" => Some(
-            ErrorBody::new(ErrorCode::QemuFailed, "The guest is held: the acceleration failed.")
-                .with_hint("Force it off and choose software emulation (TCG)."),
-        ),
-        "watchdog" => Some(ErrorBody::new(ErrorCode::QemuFailed, "The guest is held: its watchdog ran out.")),
-        _ => None,
-    }
-}
-
-fn panicked() -> ErrorBody {
-    ErrorBody::new(ErrorCode::QemuFailed, "The guest's operating system crashed.")
-        .with_hint("Reset the machine, or look at its console first.")
-}
-
-fn block_error(event: &QmpEvent) -> ErrorBody {
-    let text = |name: &str| event.data.get(name).and_then(|value| value.as_str()).unwrap_or_default();
-    if event.data.get("nospace").and_then(serde_json::Value::as_bool) == Some(true) {
-        ErrorBody::new(ErrorCode::DiskFull, "The guest is held: the disk that holds its image is full.")
-            .with_hint("Make room on it, then resume the machine; nothing is lost.")
-    } else {
-        ErrorBody::new(ErrorCode::QemuFailed, format!("The guest's disk failed: {}.", text("reason")))
-            .with_hint("Look at the file system that holds the image.")
-    }
-    .with_detail("device", text("device"))
 }

@@ -7,7 +7,7 @@
 //!
 //! Invariants (property-tested against a model written apart from this):
 //! * what is admitted can run if all before it succeed, and what is refused could not;
-//! * forcing off is possible whenever there is, or would be, a process;
+//! * forcing off is possible whenever there is, or would be, a process, or memory of one on the disk;
 //! * after a deletion nothing is admitted.
 
 use voidvm_model::{OperationKind, VmState};
@@ -30,14 +30,24 @@ pub enum Action {
     Resume,
     /// Press the reset button.
     Reset,
+    /// Write its memory to disk and end the process.
+    Suspend,
     /// Remove the machine.
     Delete,
 }
 
 impl Action {
     /// Every action.
-    pub const ALL: [Self; 7] =
-        [Self::Start, Self::Stop, Self::ForceOff, Self::Pause, Self::Resume, Self::Reset, Self::Delete];
+    pub const ALL: [Self; 8] = [
+        Self::Start,
+        Self::Stop,
+        Self::ForceOff,
+        Self::Pause,
+        Self::Resume,
+        Self::Reset,
+        Self::Suspend,
+        Self::Delete,
+    ];
 
     /// The kind of operation it is recorded as.
     #[must_use]
@@ -49,6 +59,7 @@ impl Action {
             Self::Pause => OperationKind::Pause,
             Self::Resume => OperationKind::Resume,
             Self::Reset => OperationKind::Reset,
+            Self::Suspend => OperationKind::Suspend,
             Self::Delete => OperationKind::Delete,
         }
     }
@@ -56,9 +67,11 @@ impl Action {
     /// Whether it can run in `state`.
     const fn fits(self, state: VmState) -> bool {
         match self {
-            Self::Start => matches!(state, VmState::Stopped | VmState::Crashed | VmState::Broken),
-            Self::Stop | Self::Reset => matches!(state, VmState::Running | VmState::Paused),
-            Self::ForceOff => has_process(state),
+            Self::Start => {
+                matches!(state, VmState::Stopped | VmState::Crashed | VmState::Broken | VmState::Suspended)
+            }
+            Self::Stop | Self::Reset | Self::Suspend => matches!(state, VmState::Running | VmState::Paused),
+            Self::ForceOff => can_be_forced(state),
             Self::Pause => matches!(state, VmState::Running),
             Self::Resume => matches!(state, VmState::Paused),
             Self::Delete => {
@@ -74,6 +87,7 @@ impl Action {
             Self::Stop | Self::ForceOff => Some(VmState::Stopped),
             Self::Pause => Some(VmState::Paused),
             Self::Reset => Some(from),
+            Self::Suspend => Some(VmState::Suspended),
             Self::Delete => None,
         }
     }
@@ -84,16 +98,22 @@ impl Action {
             Self::Stop | Self::ForceOff => matches!(state, VmState::Stopped | VmState::Crashed),
             Self::Pause => matches!(state, VmState::Paused),
             Self::Resume => matches!(state, VmState::Running),
+            Self::Suspend => matches!(state, VmState::Suspended),
             Self::Start | Self::Reset | Self::Delete => false,
         }
     }
 }
 
-/// A process that was identified as the machine's own.
-const fn has_process(state: VmState) -> bool {
+/// A process that was identified as the machine's own, or saved memory that can be thrown away.
+const fn can_be_forced(state: VmState) -> bool {
     matches!(
         state,
-        VmState::Starting | VmState::Running | VmState::Paused | VmState::Stopping | VmState::Unresponsive
+        VmState::Starting
+            | VmState::Running
+            | VmState::Paused
+            | VmState::Stopping
+            | VmState::Unresponsive
+            | VmState::Suspended
     )
 }
 
@@ -141,7 +161,7 @@ pub fn admit(state: VmState, queue: &[Action], request: Action) -> Verdict {
     }
     let expected = queue.iter().try_fold(state, |state, action| action.leads_to(state)).unwrap_or(state);
     if request == Action::ForceOff {
-        return match (has_process(state) || has_process(expected), queue.is_empty()) {
+        return match (can_be_forced(state) || can_be_forced(expected), queue.is_empty()) {
             (false, _) => Verdict::Refuse(Refusal::State(state)),
             (true, true) => Verdict::Queue,
             (true, false) => Verdict::Preempt,

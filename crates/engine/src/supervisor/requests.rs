@@ -14,6 +14,7 @@ use super::{Message, Order};
 use crate::hotplug::{self, Problems};
 use crate::ledger::{Cancel, Outcome, Subject};
 use crate::ops::update;
+use crate::pending;
 
 impl Driver {
     pub(super) async fn on_message(&mut self, message: Message) {
@@ -56,8 +57,23 @@ impl Driver {
             )
             .with_hint("Clone it and start the clone, or make it a machine again."));
         }
+        if order.is_disposable() && self.vm.state == VmState::Suspended {
+            return Err(ErrorBody::new(
+                ErrorCode::InvalidState,
+                format!("“{}” is suspended; a run that is thrown away begins anew.", self.vm.name),
+            )
+            .with_hint("Force it off first: its memory is thrown away."));
+        }
         match policy::admit(self.vm.state, &actions, action) {
             Verdict::Refuse(refusal) => return Err(self.refused(order, refusal)),
+            Verdict::Join
+                if self
+                    .queue
+                    .back()
+                    .is_some_and(|job| job.order.is_disposable() != order.is_disposable()) =>
+            {
+                return Err(self.refused(order, Refusal::Behind(action)));
+            }
             Verdict::Join => {
                 let joined = self.queue.back().and_then(|job| job.ticket.operation());
                 return joined
@@ -65,13 +81,14 @@ impl Driver {
             }
             Verdict::Queue => {}
             Verdict::Preempt => {
+                self.cut_suspension();
                 for job in (0..self.queue.len()).rev() {
                     self.give_up(job);
                 }
             }
         }
         let cancel = match order {
-            Order::Start | Order::Stop { .. } => Cancel::Heeded,
+            Order::Start | Order::StartDisposable | Order::Stop { .. } | Order::Suspend => Cancel::Heeded,
             _ => Cancel::Ignored,
         };
         let vm = Subject::Vm(self.vm.id, &self.vm.name);
@@ -88,6 +105,17 @@ impl Driver {
         }
         if self.lent.is_some() && request.spec.as_ref().is_some_and(|spec| *spec != self.vm.spec) {
             return Err(self.lent_out());
+        }
+        let other =
+            request.spec.as_ref().is_some_and(|spec| !pending::changes(&self.vm.spec, spec).is_empty());
+        let suspending = self.queue.iter().any(|job| matches!(job.order, Order::Suspend));
+        if other && (self.vm.state == VmState::Suspended || suspending) {
+            return Err(ErrorBody::new(
+                ErrorCode::InvalidState,
+                format!("“{}” is suspended: it goes on with the hardware it has.", self.vm.name),
+            )
+            .with_field("spec")
+            .with_hint("Start it and change it then, or force it off: its memory is thrown away."));
         }
         let changed = update::update(&self.shared, &self.vm, request, origin).await?;
         let mended = self.vm.state == VmState::Broken && changed.spec != self.vm.spec;
@@ -183,6 +211,21 @@ impl Driver {
         body.with_detail("state", state.as_str())
     }
 
+    /// Nobody waits for a suspension when the machine is forced off: what it has written is thrown away with the process.
+    fn cut_suspension(&mut self) {
+        if self.queue.front().is_some_and(|job| job.begun && matches!(job.order, Order::Suspend)) {
+            self.work = None;
+            self.end(Outcome::Cancelled);
+        }
+    }
+
+    pub(super) fn on_progress(&mut self) {
+        let now = self.progress.as_mut().and_then(|progress| *progress.borrow_and_update());
+        if let (Some(now), Some(job)) = (now, self.queue.front_mut()) {
+            job.ticket.progress(now.done, now.total);
+        }
+    }
+
     /// Gives a job up: one that waits is taken out, one at work is undone as far as it can be.
     pub(super) fn give_up(&mut self, index: usize) {
         let Some(job) = self.queue.get_mut(index) else { return };
@@ -195,7 +238,9 @@ impl Driver {
         }
         job.told = true;
         match (job.order, job.begun) {
-            (Order::Start, true) => match &mut self.live {
+            // It sees the token, and makes the guest go on; or it is too late for that.
+            (Order::Suspend, true) => job.ticket.cancel().cancel(),
+            (Order::Start | Order::StartDisposable, true) => match &mut self.live {
                 // Its launch sees the token, ends the process it started, and says so.
                 None => job.ticket.cancel().cancel(),
                 // Held before the guest's first instruction, or just let go.
@@ -227,7 +272,13 @@ impl Driver {
             }
         }
         match self.queue.front_mut() {
-            Some(job) if job.begun && matches!(job.order, Order::Start | Order::Delete { .. }) => {
+            Some(job)
+                if job.begun
+                    && matches!(
+                        job.order,
+                        Order::Start | Order::StartDisposable | Order::Suspend | Order::Delete { .. }
+                    ) =>
+            {
                 job.told = true;
                 job.ticket.cancel().cancel();
             }

@@ -6,8 +6,9 @@
 use std::future::{Future, pending};
 use std::pin::Pin;
 
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
+use voidvm_model::operation::Progress;
 use voidvm_model::{ErrorBody, Origin};
 use voidvm_qemu::qmp::{Qmp, QmpEvent};
 
@@ -84,4 +85,16 @@ pub(super) async fn given_up(tokens: Vec<(usize, CancellationToken)>) -> usize {
         })
     });
     futures_util::future::select_all(waits).await.0
+}
+
+/// Waits until work says how far it is; forever when none does.
+pub(super) async fn moved(progress: &mut Option<watch::Receiver<Option<Progress>>>) {
+    match progress {
+        Some(receiver) => {
+            if receiver.changed().await.is_err() {
+                *progress = None;
+            }
+        }
+        None => pending().await,
+    }
 }

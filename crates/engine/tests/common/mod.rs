@@ -112,8 +112,13 @@ impl Rig {
 
     /// Waits for a state.
     pub async fn until(&self, id: VmId, state: VmState) -> VmView {
+        self.until_within(id, state, SOON).await
+    }
+
+    /// Waits for a state, for so long.
+    pub async fn until_within(&self, id: VmId, state: VmState, patience: Duration) -> VmView {
         let mut watch = self.engine.watch(id).unwrap();
-        let view = tokio::time::timeout(SOON, watch.wait_for(|view| view.state == state)).await;
+        let view = tokio::time::timeout(patience, watch.wait_for(|view| view.state == state)).await;
         match view {
             Ok(view) => VmView::clone(&view.unwrap()),
             Err(_) => panic!("waited for {state}, it is {:?}", self.engine.get(id)),

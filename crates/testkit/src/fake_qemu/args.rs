@@ -117,9 +117,7 @@ impl Args {
                                 {
                                     agent_channel = text(&device, "chardev");
                                 }
-                                Some("isa-serial")
-                                    if device.get("index").is_none_or(|index| index == 0) =>
-                                {
+                                Some("isa-serial") if device.get("index").is_none_or(|index| index == 0) => {
                                     serial_channel = text(&device, "chardev");
                                 }
                                 _ => {}
@@ -209,10 +207,7 @@ fn image(option: &str) -> Option<Image> {
 fn forwards(option: &str) -> Vec<Forward> {
     let value = any_notation(option);
     let Some(rules) = value.get("hostfwd").and_then(Value::as_array) else { return Vec::new() };
-    rules
-        .iter()
-        .filter_map(|rule| Forward::read(&text(rule, "str")?, option))
-        .collect()
+    rules.iter().filter_map(|rule| Forward::read(&text(rule, "str")?, option)).collect()
 }
 
 impl Forward {

@@ -90,12 +90,7 @@ pub(crate) fn run(
         "input-send-event" if machine.run_state() != RunState::Running => {
             return Err(Refusal::generic("VM not running"));
         }
-        "qom-set"
-        | "input-send-event"
-        | "set_password"
-        | "expire_password"
-        | "block_resize"
-        | "set_link"
+        "qom-set" | "input-send-event" | "set_password" | "expire_password" | "block_resize" | "set_link"
         | "quit" => json!({}),
         "blockdev-open-tray" => machine.devices.open_tray(text("id"), machine.plan().locked_trays)?,
         "blockdev-close-tray" => machine.devices.close_tray(text("id")),
@@ -169,7 +164,9 @@ const STREAM: &[u8] = b"the fake's memory";
 fn descriptor(machine: &Machine, uri: &str) -> Result<std::fs::File, Refusal> {
     let name = uri.strip_prefix("fd:").unwrap_or_default();
     let descriptor = machine.take_descriptor(name);
-    descriptor.map(std::fs::File::from).ok_or_else(|| Refusal::generic(format!("File descriptor named '{name}' has not been found")))
+    descriptor
+        .map(std::fs::File::from)
+        .ok_or_else(|| Refusal::generic(format!("File descriptor named '{name}' has not been found")))
 }
 
 /// Writes the guest's memory to a descriptor, and holds it.
@@ -186,7 +183,9 @@ fn migrate(machine: &Machine, uri: &str) -> Result<Value, Refusal> {
 fn migrate_incoming(machine: &Machine, uri: &str) -> Result<Value, Refusal> {
     use std::io::Read as _;
     let mut stream = Vec::new();
-    descriptor(machine, uri)?.read_to_end(&mut stream).map_err(|error| Refusal::generic(error.to_string()))?;
+    descriptor(machine, uri)?
+        .read_to_end(&mut stream)
+        .map_err(|error| Refusal::generic(error.to_string()))?;
     if stream != STREAM {
         return Err(Refusal::generic("load of migration failed: Invalid argument"));
     }

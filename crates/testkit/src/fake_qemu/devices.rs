@@ -132,9 +132,10 @@ impl Devices {
         if plugged.devices.iter().any(|other| text(other, "id") == id) {
             return Err(Refusal::generic(format!("Duplicate device ID '{id}'")));
         }
-        let port = plugged.devices.iter().any(|other| {
-            text(other, "driver") == "pcie-root-port" && text(other, "id") == bus
-        });
+        let port = plugged
+            .devices
+            .iter()
+            .any(|other| text(other, "driver") == "pcie-root-port" && text(other, "id") == bus);
         if port && plugged.devices.iter().any(|other| text(other, "bus") == bus) {
             return Err(Refusal::generic(format!("PCI: slot 0 function 0 not available for {id}, in use")));
         }
@@ -144,7 +145,10 @@ impl Devices {
             ("memdev", plugged.objects.contains_key(text(device, "memdev"))),
         ] {
             if device.get(key).is_some() && !there {
-                return Err(Refusal::generic(format!("Property '{key}' can't find value '{}'", text(device, key))));
+                return Err(Refusal::generic(format!(
+                    "Property '{key}' can't find value '{}'",
+                    text(device, key)
+                )));
             }
         }
         plugged.devices.push(device.clone());
@@ -244,9 +248,7 @@ impl Devices {
     /// `query-block`.
     pub(crate) fn block(&self, full: Option<&str>) -> Value {
         let plugged = self.plugged();
-        let is_drive = |device: &&Value| {
-            device.get("drive").is_some() || text(device, "driver") == "ide-cd"
-        };
+        let is_drive = |device: &&Value| device.get("drive").is_some() || text(device, "driver") == "ide-cd";
         plugged
             .devices
             .iter()
@@ -254,7 +256,8 @@ impl Devices {
             .map(|device| {
                 let (id, node) = (text(device, "id"), text(device, "drive"));
                 let cd = text(device, "driver") == "ide-cd";
-                let qdev = if cd { id.to_owned() } else { format!("/machine/peripheral/{id}/virtio-backend") };
+                let qdev =
+                    if cd { id.to_owned() } else { format!("/machine/peripheral/{id}/virtio-backend") };
                 let mut entry = json!({
                     "device": "", "locked": false, "removable": cd, "type": "unknown", "qdev": qdev,
                     "io-status": if full == Some(node) { "nospace" } else { "ok" },

@@ -62,7 +62,14 @@ impl Machine {
             listener: None,
             descriptors: Vec::new(),
         };
-        Self { args, devices, plan_file, commands_file, state: Mutex::new(state), disk_bytes: AtomicU64::new(0) }
+        Self {
+            args,
+            devices,
+            plan_file,
+            commands_file,
+            state: Mutex::new(state),
+            disk_bytes: AtomicU64::new(0),
+        }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
