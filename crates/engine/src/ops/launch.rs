@@ -126,7 +126,7 @@ pub(crate) async fn launch(
     if vm.spec != spec && how != How::Resumed {
         // Before anything runs: the guest never sees another machine type than the one that is remembered.
         vm.spec = spec;
-        shared.store.vms().update(&vm).await.map_err(|error| error.body())?;
+        settle(&shared, vm.clone()).await?;
     }
     let boot_id = boot_id().map_err(|error| internal("the boot id cannot be read", &error))?;
     let dir = RunDir::new(&shared.config.runtime_dir, vm.id);
@@ -194,6 +194,22 @@ pub(crate) async fn launch(
         }
     }
     outcome
+}
+
+/// Remembers what the first start has settled.
+///
+/// In a task of its own: the driver does not poll a launch while it writes down a request itself, and would wait for ever for a
+/// connection that the launch has been given.
+async fn settle(shared: &Arc<Shared>, vm: VmRow) -> Result<(), ErrorBody> {
+    let shared = Arc::clone(shared);
+    let stored =
+        tokio::spawn(async move { shared.store.vms().update(&vm).await.map_err(|error| error.body()) });
+    stored.await.unwrap_or_else(|error| {
+        Err(ErrorBody::new(
+            ErrorCode::Internal,
+            format!("The machine type could not be remembered: {error}."),
+        ))
+    })
 }
 
 /// Takes the cables out that are not to be in.
