@@ -55,11 +55,13 @@ export function useOperationNews(): void {
       late.set(vmId, notice);
       return;
     }
-    showToast({
-      tone: 'error',
-      text: t('vm.failed', { what, name }),
-      hint: hint ? `${sentence} ${hint}` : sentence,
-    });
+    const text = t('vm.failed', { what, name });
+    const reason = hint ? `${sentence} ${hint}` : sentence;
+    // The library shows what did not arrive, with the way to go on.
+    const atLibrary = ['images', 'catalogue'].includes(String(router.currentRoute.value.name));
+    if (atLibrary && ['image_download', 'image_import'].includes(operation.kind))
+      announce(`${text} ${reason}`, 'assertive');
+    else showToast({ tone: 'error', text, hint: reason });
   }
 
   onScopeDispose(
