@@ -159,7 +159,8 @@ impl Engine {
         create::create(&self.0.shared, request, origin).await
     }
 
-    /// Changes a definition; hardware edits of a live machine wait for its next start.
+    /// Changes a definition; a live machine takes at once what its guest can be given while it runs, and the answer says what
+    /// waits, and why.
     ///
     /// # Errors
     /// What does not hold, with its field.

@@ -85,7 +85,7 @@ macro_rules! for_each_command {
             vm_get "vm.get" Query Get "/vms/{id}" Read: VmRef => VmView;
             /// Define a machine and make its disk.
             vm_create "vm.create" Operation Post "/vms" Admin: VmCreateRequest => Operation;
-            /// Change a machine's definition; hardware edits of a live machine wait for its next start.
+            /// Change a machine's definition; a live machine takes at once what its guest can be given while it runs.
             vm_update "vm.update" Mutation Put "/vms/{id}" Admin: VmUpdateRequest => VmView;
             /// Remove a machine and the files that are its own.
             vm_delete "vm.delete" Operation Delete "/vms/{id}" Admin: VmDeleteRequest => Operation;

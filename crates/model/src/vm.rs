@@ -208,7 +208,7 @@ pub struct RunView {
     pub adopted: bool,
     /// Whether what the guest writes is thrown away when it stops.
     pub disposable: bool,
-    /// The hardware it was started with; differs from the machine's while edits wait for the next start.
+    /// The hardware it has; differs from the machine's while edits wait for the next start.
     pub spec: MachineSpec,
 }
 

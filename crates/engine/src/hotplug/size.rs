@@ -70,10 +70,10 @@ pub(super) async fn memory(guest: &Guest, wanted: &MachineSpec, problems: &mut P
     let within = wanted.memory < now.memory && now.balloon;
     let beyond = now.max_memory.is_some_and(|most| wanted.memory <= most) && wanted.memory > now.memory;
     let inflated = wanted.memory > now.memory && now.balloon;
-    if within || beyond || inflated {
-        if let Some(done) = set_memory(guest, now, wanted.memory).await.transpose() {
-            problems.keep("memory".to_owned(), done);
-        }
+    if (within || beyond || inflated)
+        && let Some(done) = set_memory(guest, now, wanted.memory).await.transpose()
+    {
+        problems.keep("memory".to_owned(), done);
     }
 }
 
@@ -96,7 +96,7 @@ async fn set_memory(guest: &Guest, now: &MachineSpec, wanted: MiB) -> Result<Opt
 }
 
 async fn add_memory(guest: &Guest, now: &MachineSpec, more: MiB) -> Result<(), ErrorBody> {
-    if more.0 % BLOCK != 0 {
+    if !more.0.is_multiple_of(BLOCK) {
         return Err(ErrorBody::new(
             ErrorCode::InvalidState,
             format!("A running guest takes memory in steps of {}.", MiB(BLOCK)),

@@ -1,4 +1,4 @@
-//! Changing a machine's definition. Nothing of it reaches a live process: hardware edits wait for the next start.
+//! Changing a machine's definition. What of it a running guest can be given is the supervisor's to do afterwards.
 
 use jiff::Timestamp;
 use voidvm_model::contract::VmUpdateRequest;

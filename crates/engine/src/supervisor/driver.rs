@@ -446,6 +446,8 @@ impl Driver {
             return self.ask_pulse();
         };
         if result.is_ok() {
+            // What was asked before this was done says nothing any more.
+            self.pulse = None;
             match order {
                 // QEMU has said so before it answered, and perhaps that the guest is held again since.
                 Order::Resume => self.ask_pulse(),

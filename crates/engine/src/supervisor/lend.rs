@@ -68,7 +68,9 @@ impl Driver {
         if let Some(first) = self.queue.front() {
             return Err(self.refused(Order::Pause, Refusal::Behind(first.order.action())));
         }
-        if self.vm.state.is_live() || self.live.is_some() {
+        // Memory that was saved fits the disks as they are.
+        let in_use = self.vm.state.is_live() || self.vm.state == VmState::Suspended;
+        if in_use || self.live.is_some() {
             let (name, state) = (&self.vm.name, self.vm.state);
             return Err(ErrorBody::new(
                 ErrorCode::InvalidState,

@@ -31,6 +31,6 @@ adopted: boolean,
  */
 disposable: boolean, 
 /**
- * The hardware it was started with; differs from the machine's while edits wait for the next start.
+ * The hardware it has; differs from the machine's while edits wait for the next start.
  */
 spec: MachineSpec, };

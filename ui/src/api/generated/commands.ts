@@ -219,7 +219,7 @@ export interface Commands {
   'vm.get': { request: VmRef; reply: VmView }
   /** Define a machine and make its disk. */
   'vm.create': { request: VmCreateRequest; reply: Operation }
-  /** Change a machine's definition; hardware edits of a live machine wait for its next start. */
+  /** Change a machine's definition; a live machine takes at once what its guest can be given while it runs. */
   'vm.update': { request: VmUpdateRequest; reply: VmView }
   /** Remove a machine and the files that are its own. */
   'vm.delete': { request: VmDeleteRequest; reply: Operation }
