@@ -192,10 +192,6 @@ async fn blocking<T: Send + 'static>(
     })
 }
 
-fn unbuilt() -> ErrorBody {
-    ErrorBody::new(ErrorCode::Unsupported, "UNBUILT")
-}
-
 impl Handlers for Host {
     async fn vm_list(&self, request: VmListRequest, _: &Caller) -> Result<Vec<VmView>, ErrorBody> {
         let fits = |vm: &VmView| {
@@ -327,16 +323,20 @@ impl Handlers for Host {
         self.0.engine.clone_machine(request, caller.origin).await
     }
 
-    async fn vm_export(&self, _: VmExportRequest, _: &Caller) -> Result<Operation, ErrorBody> {
-        Err(unbuilt())
+    async fn vm_export(&self, request: VmExportRequest, caller: &Caller) -> Result<Operation, ErrorBody> {
+        self.0.engine.export(request, caller.origin).await
     }
 
-    async fn vm_import(&self, _: VmImportRequest, _: &Caller) -> Result<Operation, ErrorBody> {
-        Err(unbuilt())
+    async fn vm_import(&self, request: VmImportRequest, caller: &Caller) -> Result<Operation, ErrorBody> {
+        self.0.engine.import(request, caller.origin).await
     }
 
-    async fn vm_import_inspect(&self, _: ImportInspectRequest, _: &Caller) -> Result<ImportPlan, ErrorBody> {
-        Err(unbuilt())
+    async fn vm_import_inspect(
+        &self,
+        request: ImportInspectRequest,
+        _: &Caller,
+    ) -> Result<ImportPlan, ErrorBody> {
+        self.0.engine.inspect_import(Path::new(&request.path)).await
     }
 
     async fn vm_ssh(&self, request: VmRef, _: &Caller) -> Result<Option<SshAccess>, ErrorBody> {

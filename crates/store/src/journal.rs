@@ -24,6 +24,8 @@ pub enum IntentAction {
     Freeze,
     /// The files are being moved to the desktop's trash, and the machine goes with them.
     Trash,
+    /// The files are parts of a machine that is being written to one file.
+    Export,
     /// Of an image: its file is getting its name in the library; without the row it is rubbish.
     ImageMake,
     /// Of an image: its file is being removed; without the row nobody counts on it.
@@ -37,8 +39,18 @@ pub enum IntentAction {
 }
 
 impl IntentAction {
-    const ALL: [Self; 9] =
-        [Self::Create, Self::Delete, Self::Freeze, Self::Trash, Self::VolumeWrite, Self::VolumeMove, Self::VolumeRemove, Self::ImageMake, Self::ImageRemove];
+    const ALL: [Self; 10] = [
+        Self::Create,
+        Self::Delete,
+        Self::Freeze,
+        Self::Trash,
+        Self::Export,
+        Self::VolumeWrite,
+        Self::VolumeMove,
+        Self::VolumeRemove,
+        Self::ImageMake,
+        Self::ImageRemove,
+    ];
 
     const fn as_str(self) -> &'static str {
         match self {
@@ -46,6 +58,7 @@ impl IntentAction {
             Self::Delete => "delete",
             Self::Freeze => "freeze",
             Self::Trash => "trash",
+            Self::Export => "export",
             Self::ImageMake => "image_make",
             Self::ImageRemove => "image_remove",
             Self::VolumeWrite => "volume_write",

@@ -1,11 +1,13 @@
 //! Copies of whole machines, and the way into a guest.
 
+use std::path::Path;
+
 use voidvm_model::contract::{SshAccess, VmDeleteRequest};
-use voidvm_model::transfer::VmCloneRequest;
+use voidvm_model::transfer::{ImportPlan, VmCloneRequest, VmExportRequest, VmImportRequest};
 use voidvm_model::{ErrorBody, Operation, Origin, VmId};
 
 use super::{Engine, blocking};
-use crate::ops::{clone, family, login};
+use crate::ops::{clone, export, family, import, login};
 use crate::supervisor::{Children, Disks, Order};
 
 impl Engine {
@@ -19,6 +21,30 @@ impl Engine {
         origin: Origin,
     ) -> Result<Operation, ErrorBody> {
         clone::clone(&self.0.shared, request, origin).await
+    }
+
+    /// Writes a stopped machine to one file.
+    ///
+    /// # Errors
+    /// What does not hold, with its field.
+    pub async fn export(&self, request: VmExportRequest, origin: Origin) -> Result<Operation, ErrorBody> {
+        export::export(&self.0.shared, request, origin).await
+    }
+
+    /// Makes a machine of a file of another computer or program.
+    ///
+    /// # Errors
+    /// What does not hold, with its field.
+    pub async fn import(&self, request: VmImportRequest, origin: Origin) -> Result<Operation, ErrorBody> {
+        import::import(&self.0.shared, request, origin).await
+    }
+
+    /// Looks at such a file: what importing it would make, and what does not come along.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub async fn inspect_import(&self, path: &Path) -> Result<ImportPlan, ErrorBody> {
+        import::inspect(path.to_owned()).await
     }
 
     /// Deletes a machine that has no process.

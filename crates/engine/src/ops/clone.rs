@@ -79,7 +79,7 @@ struct CloneRecipe {
 }
 
 /// A machine's disks are all there is of it only while it is stopped.
-fn check_state(name: &str, state: VmState) -> Result<(), ErrorBody> {
+pub(super) fn check_state(name: &str, state: VmState) -> Result<(), ErrorBody> {
     if is_whole(state) {
         return Ok(());
     }
@@ -350,7 +350,7 @@ pub(crate) fn header(disk: &Path) -> Result<image::Header, ErrorBody> {
 }
 
 /// What a disk and all it stands on take.
-fn allocated(disk: &Path) -> Result<u64, ErrorBody> {
+pub(super) fn allocated(disk: &Path) -> Result<u64, ErrorBody> {
     use std::os::unix::fs::MetadataExt;
     let chain = image::backing_files(disk).map_err(|error| files::io_error(&error.path, &error.source))?;
     let sizes = chain.iter().filter_map(|file| std::fs::metadata(file).ok());

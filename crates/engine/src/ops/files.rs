@@ -97,7 +97,7 @@ pub(crate) fn ours_in(machine_dir: &Path) -> Vec<PathBuf> {
         let whole = name.strip_suffix(".part").unwrap_or(name);
         let numbered = whole
             .strip_prefix("disk")
-            .and_then(|rest| rest.strip_suffix(".qcow2"))
+            .and_then(|rest| rest.strip_suffix(".qcow2").or_else(|| rest.strip_suffix(".vmdk")))
             .is_some_and(|number| number.bytes().all(|b| b.is_ascii_digit()));
         numbered || is_base(Some(machine_dir), &machine_dir.join(whole)) || COMPANIONS.contains(&whole)
     };

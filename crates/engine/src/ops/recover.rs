@@ -8,7 +8,7 @@ use voidvm_model::{ErrorBody, VmId};
 use voidvm_qemu::process::{self, ProcessHandle, RunDir, RunRecord};
 use voidvm_store::{IntentAction, OpenIntent, VmRow};
 
-use super::{build, clone, delete, files};
+use super::{build, clone, delete, export, files};
 use crate::images;
 use crate::shared::Shared;
 use crate::storage;
@@ -70,6 +70,7 @@ async fn close_intent(shared: &Shared, rows: &[VmRow], open: OpenIntent) {
     let there = rows.iter().any(|row| row.id == vm);
     match intent.action {
         IntentAction::Freeze => clone::unfreeze(&intent),
+        IntentAction::Export => export::undo(&intent),
         // The row is the machine: with it a creation was done, and a deletion had not begun.
         _ if there => {}
         // Closed above.

@@ -1,0 +1,168 @@
+//! OVF descriptions of our machines, in the words VirtualBox and VMware understand: version 1, disks on SATA, cards as E1000.
+
+use std::fmt::Write as _;
+
+use voidvm_model::MachineSpec;
+use voidvm_model::spec::{Audio, Firmware, NicModel};
+
+/// A disk of the archive.
+pub(super) struct Disk {
+    pub(super) name: String,
+    /// Bytes of its file.
+    pub(super) size: u64,
+    /// Bytes a guest sees.
+    pub(super) capacity: u64,
+}
+
+/// The whole document.
+pub(super) fn write(name: &str, spec: &MachineSpec, disks: &[Disk]) -> String {
+    let name = escaped(name);
+    let mut files = String::new();
+    let mut described = String::new();
+    for (at, Disk { name, size, capacity }) in disks.iter().enumerate() {
+        let _ = writeln!(files, "    <File ovf:id=\"file{at}\" ovf:href=\"{name}\" ovf:size=\"{size}\"/>");
+        let _ = writeln!(
+            described,
+            "    <Disk ovf:diskId=\"vmdisk{at}\" ovf:fileRef=\"file{at}\" ovf:capacity=\"{capacity}\" \
+             ovf:format=\"http://www.vmware.com/interfaces/specifications/vmdk.html#streamOptimized\"/>"
+        );
+    }
+    let mut items = Items { text: String::new(), next: 1 };
+    items.add(&[
+        ("ElementName", &format!("{} virtual CPUs", spec.cpus)),
+        ("ResourceType", "3"),
+        ("VirtualQuantity", &spec.cpus.to_string()),
+    ]);
+    let memory = spec.memory.0.to_string();
+    items.add(&[
+        ("AllocationUnits", "byte * 2^20"),
+        ("ElementName", &format!("{memory} MB of memory")),
+        ("ResourceType", "4"),
+        ("VirtualQuantity", &memory),
+    ]);
+    let sata = items.add(&[
+        ("Address", "0"),
+        ("ElementName", "SATA Controller"),
+        ("ResourceSubType", "AHCI"),
+        ("ResourceType", "20"),
+    ]);
+    let mut port = 0;
+    let mut attach = |items: &mut Items, name: &str, host: Option<&str>, kind: &str| {
+        let (at, parent) = (port.to_string(), sata.to_string());
+        port += 1;
+        let mut fields = vec![("AddressOnParent", at.as_str()), ("ElementName", name)];
+        fields.extend(host.map(|host| ("HostResource", host)));
+        fields.extend([("Parent", parent.as_str()), ("ResourceType", kind)]);
+        items.add(&fields);
+    };
+    for at in 0..disks.len() {
+        attach(&mut items, &format!("Disk {at}"), Some(&format!("ovf:/disk/vmdisk{at}")), "17");
+    }
+    for at in 0..spec.cdroms.len() {
+        attach(&mut items, &format!("CD-ROM {at}"), None, "15");
+    }
+    for (at, nic) in spec.nics.iter().enumerate() {
+        let model = match nic.model {
+            NicModel::E1000e => "E1000e",
+            NicModel::Virtio => "E1000",
+        };
+        items.add(&[
+            ("AutomaticAllocation", "true"),
+            ("Connection", "NAT"),
+            ("ElementName", &format!("Network card {at}")),
+            ("ResourceSubType", model),
+            ("ResourceType", "10"),
+        ]);
+    }
+    if spec.audio == Audio::Hda {
+        items.add(&[("ElementName", "Sound card"), ("ResourceType", "35")]);
+    }
+    let mut config = String::new();
+    let mut set = |key: &str, value: &str| {
+        let _ = writeln!(
+            config,
+            "      <vmw:Config ovf:required=\"false\" vmw:key=\"{key}\" vmw:value=\"{value}\"/>"
+        );
+    };
+    if spec.firmware.is_uefi() {
+        set("firmware", "efi");
+    }
+    if spec.firmware == Firmware::UefiSecure {
+        set("bootOptions.efiSecureBootEnabled", "true");
+    }
+    if spec.tpm {
+        set("voidvm.tpm", "true");
+    }
+    let items = items.text;
+    format!(
+        r#"<?xml version="1.0" encoding="UTF-8"?>
+<Envelope ovf:version="1.0" xmlns="http://schemas.dmtf.org/ovf/envelope/1" xmlns:ovf="http://schemas.dmtf.org/ovf/envelope/1" xmlns:rasd="http://schemas.dmtf.org/wbem/wscim/1/cim-schema/2/CIM_ResourceAllocationSettingData" xmlns:vssd="http://schemas.dmtf.org/wbem/wscim/1/cim-schema/2/CIM_VirtualSystemSettingData" xmlns:vmw="http://www.vmware.com/schema/ovf">
+  <References>
+{files}  </References>
+  <DiskSection>
+    <Info>Virtual disks</Info>
+{described}  </DiskSection>
+  <NetworkSection>
+    <Info>Networks</Info>
+    <Network ovf:name="NAT">
+      <Description>User-mode NAT</Description>
+    </Network>
+  </NetworkSection>
+  <VirtualSystem ovf:id="machine">
+    <Info>A virtual machine</Info>
+    <Name>{name}</Name>
+    <OperatingSystemSection ovf:id="1">
+      <Info>The guest's operating system</Info>
+    </OperatingSystemSection>
+    <VirtualHardwareSection>
+      <Info>Virtual hardware</Info>
+      <System>
+        <vssd:ElementName>Virtual Hardware Family</vssd:ElementName>
+        <vssd:InstanceID>0</vssd:InstanceID>
+        <vssd:VirtualSystemIdentifier>{name}</vssd:VirtualSystemIdentifier>
+        <vssd:VirtualSystemType>vmx-13</vssd:VirtualSystemType>
+      </System>
+{items}{config}    </VirtualHardwareSection>
+  </VirtualSystem>
+</Envelope>
+"#
+    )
+}
+
+struct Items {
+    text: String,
+    next: u32,
+}
+
+impl Items {
+    /// Adds an item; its fields are given in the order of the alphabet, as the schema wants them. Answers its number.
+    fn add(&mut self, fields: &[(&str, &str)]) -> u32 {
+        let id = self.next;
+        self.next += 1;
+        let number = id.to_string();
+        let mut all: Vec<(&str, &str)> = fields.to_vec();
+        all.push(("InstanceID", &number));
+        all.sort_unstable_by_key(|(name, _)| *name);
+        self.text.push_str("      <Item>\n");
+        for (name, value) in all {
+            let _ = writeln!(self.text, "        <rasd:{name}>{}</rasd:{name}>", escaped(value));
+        }
+        self.text.push_str("      </Item>\n");
+        id
+    }
+}
+
+fn escaped(text: &str) -> String {
+    let mut safe = String::with_capacity(text.len());
+    for c in text.chars() {
+        match c {
+            '&' => safe.push_str("&amp;"),
+            '<' => safe.push_str("&lt;"),
+            '>' => safe.push_str("&gt;"),
+            '"' => safe.push_str("&quot;"),
+            c if c.is_control() => safe.push(' '),
+            c => safe.push(c),
+        }
+    }
+    safe
+}
