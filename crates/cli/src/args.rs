@@ -10,6 +10,7 @@ use voidvm_model::{Bytes, MiB};
 
 use crate::commands::copies;
 
+use crate::commands::image::ImageCommand;
 use crate::commands::storage::{PoolCommand, VolumeCommand};
 
 /// Runs virtual machines on this computer.
@@ -69,6 +70,9 @@ pub(crate) enum Command {
     Export(copies::Export),
     /// Make a machine of a file of another computer or program.
     Import(copies::Import),
+    /// Disk images and ISOs to make machines of.
+    #[command(subcommand)]
+    Image(ImageCommand),
     /// Directories of disks.
     #[command(subcommand)]
     Pool(PoolCommand),

@@ -212,6 +212,7 @@ async fn mirrors_are_taken_in_turn_and_go_on_for_one_another() {
     web.put("/a.qcow2", Page::new(body.clone()).then([Fault::Cut(1_500_000)]).always(Fault::Status(404)));
     web.put("/b.qcow2", Page::new("").always(Fault::WebPage));
     web.put("/c.qcow2", Page::new(body.clone()));
+    web.put("/changed.qcow2", Page::new(body.iter().map(|byte| byte ^ 1).collect::<Vec<_>>()));
     let mirrors = vec![web.url("/b.qcow2"), web.url("/c.qcow2")];
     let sha256 = Some(sum("sha256sum", &body));
     let image =
@@ -224,6 +225,12 @@ async fn mirrors_are_taken_in_turn_and_go_on_for_one_another() {
     web.put("/a.qcow2", Page::new(body.clone()).then([Fault::Cut(1_500_000)]).always(Fault::Status(404)));
     got(&rig, ImageDownloadRequest { mirrors, ..request(web.url("/a.qcow2")) }).await;
     assert_eq!(ranges(&web.asked())[4..], [None, resumed, None, None]);
+    // What one has changed, another has as it should be.
+    let sha256 = Some(sum("sha256sum", &body));
+    let mirrors = vec![web.url("/c.qcow2")];
+    let image =
+        got(&rig, ImageDownloadRequest { mirrors, sha256, ..request(web.url("/changed.qcow2")) }).await;
+    assert_eq!(std::fs::read(&image.path).unwrap(), body);
 }
 
 #[tokio::test(flavor = "multi_thread")]

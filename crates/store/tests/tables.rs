@@ -246,3 +246,58 @@ async fn the_file_is_its_users_alone() {
     }
     assert_eq!(store.database(), data.join(DATABASE_FILE));
 }
+
+#[tokio::test]
+async fn images_come_back_as_they_were_stored() {
+    use voidvm_model::guest_os::GuestOs;
+    use voidvm_model::image::Verification;
+    use voidvm_model::system::ImageKind;
+    use voidvm_model::{Bytes, ImageId};
+    use voidvm_store::ImageRow;
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(dir.path()).await.unwrap();
+    let row = ImageRow {
+        id: ImageId::new(),
+        name: "镜像 'one'".to_owned(),
+        description: String::new(),
+        kind: ImageKind::Iso,
+        path: "/srv/a b/x.iso".into(),
+        owned: true,
+        size: Bytes(1 << 33),
+        modified_ns: 1_700_000_000_123_456_789,
+        virtual_size: Bytes(1 << 34),
+        sha256: None,
+        verified: Verification::Signature,
+        os: Some(GuestOs {
+            id: "debian12".to_owned(),
+            name: "Debian 12".to_owned(),
+            family: "linux".to_owned(),
+            version: Some("12".to_owned()),
+        }),
+        cloud_init: true,
+        source: Some("https://example.org/x.iso".to_owned()),
+        created_at: common::at(0),
+    };
+    store.images().insert(&row).await.unwrap();
+    assert_eq!(store.images().get(row.id).await.unwrap().as_ref(), Some(&row));
+    // Neither a name nor a file is another image's.
+    for other in [
+        ImageRow { id: ImageId::new(), path: "/other".into(), ..row.clone() },
+        ImageRow { id: ImageId::new(), name: "other".to_owned(), ..row.clone() },
+    ] {
+        assert!(matches!(store.images().insert(&other).await, Err(StoreError::ImageTaken { .. })));
+    }
+    store.images().set_sha256(row.id, "ab").await.unwrap();
+    store.images().rename(row.id, "new", "text").await.unwrap();
+    let now = store.images().list().await.unwrap().remove(0);
+    let changed = ImageRow {
+        name: "new".to_owned(),
+        description: "text".to_owned(),
+        sha256: Some("ab".to_owned()),
+        ..row.clone()
+    };
+    assert_eq!(now, changed);
+    store.images().delete(row.id).await.unwrap();
+    store.images().delete(row.id).await.unwrap();
+    assert_eq!(store.images().get(row.id).await.unwrap(), None);
+}

@@ -4,6 +4,7 @@ mod change;
 mod console;
 pub(crate) mod copies;
 mod create;
+pub(crate) mod image;
 mod look;
 mod power;
 mod serve;
@@ -60,6 +61,7 @@ async fn with_engine(command: Command, client: &Client, format: Format) -> Resul
         Command::Clone(args) => copies::clone(args, client, format).await,
         Command::Export(args) => copies::export(args, client, format).await,
         Command::Import(args) => copies::import(args, client, format).await,
+        Command::Image(command) => image::image(command, client, format).await,
         Command::Pool(command) => storage::pool(command, client, format).await,
         Command::Volume(command) => storage::volume(command, client, format).await,
         Command::Console(args) => console::attach(&args.vm, client, format).await,

@@ -150,7 +150,7 @@ async fn make(shared: &Arc<Shared>, plan: Plan, job: &mut Job) -> Result<(), Sto
     let incoming = Incoming::new(shared, *id);
     let (way, kind, virtual_size) = match found {
         Found::Packed(packing) => {
-            let (file, info) = unpacked(&incoming, &img, path, *packing, job).await?;
+            let (file, info) = unpacked(&incoming, img, path, *packing, job).await?;
             settle(&incoming, img, file, info, job).await?
         }
         Found::Image(info) if *mode == ImportMode::InPlace => {

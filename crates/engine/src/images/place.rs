@@ -175,9 +175,11 @@ pub(crate) async fn close_intent(shared: &Shared, id: IntentId, intent: &Intent)
         Err(error) => return tracing::error!(%error, "the images cannot be read"),
     };
     // With its row an image is made, and a removal had not begun.
-    let gone = intent.files.iter().filter(|file| !rows.iter().any(|row| row.path == **file));
-    let removed = gone.fold(true, |all, file| remove(shared.images.dir(), file) && all);
-    if removed {
+    let mut left = false;
+    for file in intent.files.iter().filter(|file| !rows.iter().any(|row| row.path == **file)) {
+        left |= !remove(shared.images.dir(), file);
+    }
+    if !left {
         end(shared, Some(id)).await;
     }
 }

@@ -15,7 +15,9 @@ use crate::ops::files::io_error;
 /// Read and written at a time.
 const PIECE: usize = 1 << 20;
 /// Zeros shorter than this are written.
-const HOLE: usize = 64 << 10;
+const BLOCK: usize = 64 << 10;
+/// The same, as a step of the file.
+const HOLE: i64 = 64 << 10;
 /// The free space is looked at after so much was written.
 const LOOK_EVERY: u64 = 64 << 20;
 
@@ -110,9 +112,9 @@ fn pour_into(
     let (mut piece, mut length, mut looked) = (vec![0; PIECE], 0_u64, 0_u64);
     loop {
         let filled = fill(from, &mut piece).map_err(|error| broken(source, &error))?;
-        for block in piece[..filled].chunks(HOLE) {
-            if block.len() == HOLE && block.iter().all(|byte| *byte == 0) {
-                to.seek(SeekFrom::Current(HOLE as i64)).map_err(unwritable)?;
+        for block in piece[..filled].chunks(BLOCK) {
+            if block.len() == BLOCK && block.iter().all(|byte| *byte == 0) {
+                to.seek(SeekFrom::Current(HOLE)).map_err(unwritable)?;
             } else {
                 to.write_all(block).map_err(unwritable)?;
             }

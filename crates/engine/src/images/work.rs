@@ -47,6 +47,14 @@ impl Reporter {
     /// [`Stopped::Cancelled`] when it shall be given up.
     pub(super) fn done(&self, done: u64) -> Result<(), Stopped> {
         self.done.send_replace(done);
+        self.goes_on()
+    }
+
+    /// Whether it goes on.
+    ///
+    /// # Errors
+    /// [`Stopped::Cancelled`] when it shall be given up.
+    pub(super) fn goes_on(&self) -> Result<(), Stopped> {
         if self.cancel.is_cancelled() { Err(Stopped::Cancelled) } else { Ok(()) }
     }
 }

@@ -73,6 +73,17 @@ impl Serve {
         data(path, reply.body_mut().read_json().unwrap())
     }
 
+    /// The reply to a DELETE.
+    pub fn delete(&self, path: &str) -> Value {
+        let mut reply = self
+            .agent
+            .delete(format!("{}/api/v1{path}", self.url))
+            .header("authorization", format!("Bearer {}", self.token))
+            .call()
+            .unwrap();
+        data(path, reply.body_mut().read_json().unwrap())
+    }
+
     /// Waits until an operation has ended well.
     pub fn finish(&self, operation: &Value) -> Value {
         let id = operation["id"].as_str().unwrap();

@@ -105,7 +105,7 @@ impl From<ErrorBody> for Cut {
     }
 }
 
-/// Fetches the file from the first of these mirrors that has it whole.
+/// Fetches the file from the first of these mirrors that has it whole; says which that was.
 pub(super) async fn fetch(
     client: &Client,
     mirrors: &[Url],
@@ -113,15 +113,15 @@ pub(super) async fn fetch(
     assured: Assured,
     pause: Duration,
     job: &mut Job,
-) -> Result<(), Stopped> {
+) -> Result<usize, Stopped> {
     let pauses = |times| ExponentialBuilder::new().with_min_delay(pause).with_max_times(times).build();
     let mut last = ErrorBody::new(ErrorCode::NetworkFailed, "There is no address to download from.");
-    for url in mirrors {
+    for (number, url) in mirrors.iter().enumerate() {
         let mut left = pauses(ATTEMPTS - 1);
         let mut had = part.length();
         loop {
             match attempt(client, url, part, assured, job).await {
-                Ok(()) => return Ok(()),
+                Ok(()) => return Ok(number),
                 Err(Cut::Stop(stopped)) => return Err(stopped),
                 Err(Cut::Next(body)) => {
                     last = body;

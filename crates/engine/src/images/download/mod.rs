@@ -219,28 +219,30 @@ async fn get(shared: &Arc<Shared>, mut plan: Plan, job: &mut Job) -> Result<(), 
     let name = hash::hex(&Sha256::digest(plan.urls[0].as_str()));
     let part = Part::new(&shared.images.downloads(), &name[..32]);
     let pause = shared.config.timing.download_pause;
-    let had = std::fs::metadata(&part.path).is_ok_and(|metadata| metadata.len() > 0);
+    let mut resumed = std::fs::metadata(&part.path).is_ok_and(|metadata| metadata.len() > 0);
     let fetched = async {
-        fetch::fetch(&plan.client, &plan.urls, &part, assured, pause, job).await?;
-        let digests = match check(&part, &plan.expected, job).await {
-            // Bytes of an earlier try may have been of another build: once more from the beginning.
-            Err(Stopped::Failed(failure)) if had && failure.error.code == ErrorCode::ChecksumMismatch => {
-                part.remove();
-                fetch::fetch(&plan.client, &plan.urls, &part, assured, pause, job).await?;
-                check(&part, &plan.expected, job).await?
+        let mut mirrors = plan.urls.as_slice();
+        loop {
+            let from = fetch::fetch(&plan.client, mirrors, &part, assured, pause, job).await?;
+            match check(&part, &plan.expected, job).await {
+                Err(Stopped::Failed(failure)) if failure.error.code == ErrorCode::ChecksumMismatch => {
+                    part.remove();
+                    // Bytes of an earlier try may have been of another build: once more from the beginning. What one mirror
+                    // has changed, another may have as it should be.
+                    mirrors = if resumed { mirrors } else { &mirrors[from + 1..] };
+                    resumed = false;
+                    if mirrors.is_empty() {
+                        return Err(Stopped::Failed(failure));
+                    }
+                }
+                other => return other,
             }
-            other => other?,
-        };
-        Ok::<Digests, Stopped>(digests)
+        }
     };
     let digests = match fetched.await {
         Ok(digests) => digests,
         Err(stopped) => {
-            let wrong = match &stopped {
-                Stopped::Failed(failure) => failure.error.code == ErrorCode::ChecksumMismatch,
-                Stopped::Cancelled => !shared.closing.is_cancelled(),
-            };
-            if wrong {
+            if matches!(stopped, Stopped::Cancelled) && !shared.closing.is_cancelled() {
                 part.remove();
             }
             return Err(stopped);
@@ -317,7 +319,7 @@ async fn check(part: &Part, expected: &Expected, job: &mut Job) -> Result<Digest
     let (path, total) =
         (part.path.clone(), std::fs::metadata(&part.path).map_or(0, |metadata| metadata.len()));
     let digests =
-        job.blocking(total, move |report| hash::digest(&path, also, &mut |done| report.done(done))).await?;
+        job.blocking(total, move |report| hash::digest(&path, also, &mut |_| report.goes_on())).await?;
     let wrong = |expected: &Option<String>, found: Option<&String>| {
         expected.as_ref().is_some_and(|expected| Some(expected) != found)
     };
@@ -347,12 +349,10 @@ async fn keep(
 ) -> Result<(), Stopped> {
     let path = part.path.clone();
     let packed = packing(&path).map_err(|error| io_error(&path, &error))?;
-    let (file, info) = match packed {
-        Some(packing) => unpacked(incoming, &plan.img, &path, packing, job).await?,
-        None => {
-            let info = plan.img.info(&path).await.map_err(|error| error.body())?;
-            (path.clone(), info)
-        }
+    let (file, info) = if let Some(packing) = packed {
+        unpacked(incoming, &plan.img, &path, packing, job).await?
+    } else {
+        (path.clone(), plan.img.info(&path).await.map_err(|error| error.body())?)
     };
     let (way, kind, virtual_size) = settle(incoming, &plan.img, file, info, job).await?;
     let as_it_came = matches!(&way, place::Way::Rename(file) if *file == path);
