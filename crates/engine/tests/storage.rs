@@ -23,9 +23,10 @@ use voidvm_model::storage::{
 };
 use voidvm_model::{
     Bytes, ErrorBody, ErrorCode, Event, Operation, OperationId, OperationResult, OperationStatus, Origin,
-    StreamItem, VmId,
+    StreamItem, VmId, VmState,
 };
-use voidvm_store::{Intent, IntentAction, VmRow};
+use voidvm_store::IntentAction::{VolumeMove, VolumeRemove, VolumeWrite};
+use voidvm_store::{Intent, VmRow};
 use voidvm_testkit::Plan;
 
 const MIB: u64 = 1 << 20;
@@ -605,7 +606,6 @@ async fn what_a_kill_left_is_finished_or_undone() {
         let intent = Intent { operation_id: OperationId::new(), vm_id, action, files };
         rig.store.journal().begin(&intent, Timestamp::now()).await.unwrap();
     };
-    use IntentAction::{VolumeMove, VolumeRemove, VolumeWrite};
     // Being written.
     let (part, finished) = (write("new.qcow2.part"), write("new.qcow2"));
     intend(VolumeWrite, None, vec![part.clone(), finished.clone()]).await;
@@ -655,4 +655,60 @@ async fn a_thousand_volumes_are_listed_in_a_moment() {
     assert!(volumes.iter().all(|volume| volume.virtual_size == Bytes(20 << 30)));
     // Far above what it takes on a loaded computer, far below what a thousand processes take.
     assert!(took < std::time::Duration::from_secs(2), "{took:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_real_machine_sees_its_disk_grow_while_it_runs() {
+    let binary = PathBuf::from("/usr/bin/qemu-system-x86_64");
+    if !binary.exists() {
+        eprintln!("skipped: no QEMU here");
+        return;
+    }
+    let (mut rig, id, file) = with_machine(&Plan::default()).await;
+    rig.config.preferences.qemu_binary = Some(binary);
+    rig.config.timing.mute_after = std::time::Duration::from_secs(10);
+    let rig = rig.reopen().await;
+    rig.start(id).await;
+    let process = rig.engine.get(id).unwrap().run.unwrap().pid;
+    let storage = rig.engine.storage();
+    let pool = own(&storage).await;
+    let volume = volume(&storage, &pool, "disk0.qcow2").await;
+    let outcome = async {
+        let grown = storage.resize(size(&volume, 96, false), CLI).await?;
+        rig.engine.operation_wait(grown.id, common::SOON).await
+    };
+    let outcome = outcome.await;
+    voidvm_testkit::fake::kill(process);
+    rig.until(id, VmState::Crashed).await;
+    assert_eq!(outcome.unwrap().status, OperationStatus::Succeeded);
+    assert_eq!(rig.engine.inspect_image(&file).await.unwrap().virtual_size, Bytes(96 * MIB));
+    io(&file, "qcow2", "read -P 7 1M 3M");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_that_another_program_writes_to_is_left_alone() {
+    let rig = Rig::new(&Plan::default(), &[]).await;
+    let storage = rig.engine.storage();
+    let pool = own(&storage).await;
+    rig.succeeded(storage.create(new(&pool, "data", DiskFormat::Qcow2, false), CLI).await).await;
+    let data = volume(&storage, &pool, "data.qcow2").await;
+    let mut writer = Command::new("qemu-io")
+        .args(["-f", "qcow2", &data.path])
+        .stdin(std::process::Stdio::piped())
+        .stdout(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    // Its prompt says that it has the file.
+    std::io::Read::read_exact(writer.stdout.as_mut().unwrap(), &mut [0]).unwrap();
+    let is_refused = async |work: Result<Operation, ErrorBody>| {
+        let ended = rig.end(&work.unwrap()).await;
+        assert_eq!(ended.status, OperationStatus::Failed, "{ended:?}");
+    };
+    is_refused(storage.remove(refer(&data), CLI).await).await;
+    is_refused(storage.reclaim(refer(&data), CLI).await).await;
+    is_refused(storage.resize(size(&data, 128, false), CLI).await).await;
+    drop(writer.stdin.take());
+    writer.wait().unwrap();
+    rig.succeeded(storage.remove(refer(&data), CLI).await).await;
+    is_tidy(&rig).await;
 }

@@ -189,7 +189,7 @@ pub(super) fn check_size(size: Bytes) -> Result<(), ErrorBody> {
         return Err(ErrorBody::invalid("size", format!("A disk of {size} cannot be made."))
             .with_hint("Choose 1 MiB to 64 TiB."));
     }
-    if size.0 % 512 != 0 {
+    if !size.0.is_multiple_of(512) {
         return Err(ErrorBody::invalid("size", "A disk is made of whole sectors.")
             .with_hint("Choose a multiple of 512 bytes."));
     }

@@ -82,9 +82,8 @@ fn statvfs(path: &Path) -> Option<(Bytes, Bytes, bool)> {
 /// [`ErrorCode::DiskFull`] with both figures; what is wrong with the pool where that is more.
 pub(super) fn check(place: &Place, needed: Bytes) -> Result<(), ErrorBody> {
     let look = look(place);
-    match (look.health, look.problem) {
-        (PoolHealth::Missing | PoolHealth::ReadOnly, Some(problem)) => return Err(problem),
-        _ => {}
+    if let (PoolHealth::Missing | PoolHealth::ReadOnly, Some(problem)) = (look.health, look.problem) {
+        return Err(problem);
     }
     let available = look.free.saturating_sub(place.floor);
     if needed <= available {
