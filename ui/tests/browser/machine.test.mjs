@@ -136,15 +136,15 @@ test('edits of a running machine wait, show old and new, and are not lost by lea
   await page.getByRole('button', { name: 'Cancel' }).click();
   // Going to another machine is no less a loss.
   await page.keyboard.press('Control+k');
-  await page.keyboard.type('db-01');
+  await page.getByRole('dialog').getByRole('combobox').fill('db-01');
   await page.keyboard.press('Enter');
   await page.getByText('The changes of web-01 are not saved.').waitFor();
   await page.getByRole('button', { name: 'Cancel' }).click();
   await page.getByRole('button', { name: 'Save' }).click();
   await page.getByText('Changes wait for the next start').waitFor();
   await page
-    .getByRole('definition')
-    .filter({ hasText: /1.*becomes\s*4/ })
+    .getByRole('row')
+    .filter({ hasText: /CPUs\s*1\s*4/ })
     .waitFor();
   assert.equal([...fixture.state.machines.values()][0].spec.cpus, 4);
   await tab(page, 'Log').click();
@@ -192,4 +192,141 @@ test('a setting is kept when it holds, and told when it does not', async (contex
   await changed;
   assert.equal(fixture.state.settings.stopTimeoutSeconds, 90);
   await page.getByText('Set as default_memory in config.toml.', { exact: false }).waitFor();
+});
+
+test('a newcomer reaches a cloud guest with ssh in six clicks', async (context) => {
+  const { page } = await open(context, '/', { machines: 0 });
+  let asked;
+  commands['vm.create'] = (request, state) => own['vm.create']((asked = request), state);
+  let clicks = 0;
+  const click = async (target) => {
+    clicks += 1;
+    await target.click();
+  };
+  await click(page.getByRole('link', { name: /^Cloud image/ }));
+  await click(page.getByText('Debian 12 (bookworm), cloud image'));
+  await click(page.getByRole('button', { name: 'Create and start' }));
+  await page
+    .getByText(/Downloading the image/)
+    .first()
+    .waitFor();
+  await page.waitForURL(/\/machines\/[0-9a-f-]{36}$/);
+  await click(page.getByRole('button', { name: 'Copy the command' }));
+  await page.getByText('Copied: paste it into a terminal.').first().waitFor();
+  assert.ok(clicks <= 6, `${clicks} clicks`);
+  assert.equal(asked.source.kind, 'library');
+  assert.deepEqual(asked.cloudInit, { user: 'debian', generateKey: true });
+  assert.equal(asked.os, 'debian12');
+  assert.deepEqual(
+    asked.forwards.map(({ guestPort, hostAddress }) => [guestPort, hostAddress]),
+    [[22, '127.0.0.1']],
+  );
+});
+
+test('an ISO is recognised and its system gets what it asks for, and what was touched stays', async (context) => {
+  const { page } = await open(context, '/machines/new?source=iso');
+  let asked;
+  commands['vm.create'] = (request, state) => own['vm.create']((asked = request), state);
+  await page.getByLabel('ISO file').fill('/home/ada/Win11.iso');
+  await page.getByText('A TPM 2.0, because it asks for one.').waitFor();
+  await next(page);
+  await page.getByRole('spinbutton', { name: 'Memory' }).fill('6');
+  await page.getByRole('button', { name: 'Create and start' }).click();
+  await page.waitForURL(/\/console$/);
+  assert.equal(asked.os, 'win11');
+  assert.equal(asked.tpm, true);
+  assert.equal(asked.firmware, 'uefi_secure');
+  assert.equal(asked.memory, 6144);
+  assert.equal(asked.source.diskSize, 64 * 2 ** 30);
+});
+
+test('a machine of another program says what does not come along', async (context) => {
+  const { page } = await open(context, '/machines/new?source=import');
+  let asked;
+  commands['vm.import'] = (request, state) => own['vm.import']((asked = request), state);
+  await page.getByLabel('File of the machine').fill('/home/ada/old server.vmx');
+  await page.getByText('2 parts do not come along').waitFor();
+  await page.getByText('Sound card (ac97)').waitFor();
+  await page.getByRole('button', { name: 'Import', exact: true }).click();
+  await page.waitForURL(/\/machines/);
+  assert.deepEqual(asked, { path: '/home/ada/old server.vmx', name: 'old server' });
+});
+
+test('a disc goes into the drive at once, in the middle of other edits', async (context) => {
+  const { page, fixture } = await open(context, machine(0, '/settings'));
+  await page.getByRole('spinbutton', { name: 'CPUs' }).fill('3');
+  const drive = page.getByLabel('CD drive 1', { exact: true });
+  await drive.fill('/iso/debian.iso');
+  await drive.press('Enter');
+  await page.getByText('The disc is in the drive.').first().waitFor();
+  const first = () => [...fixture.state.machines.values()][0].spec;
+  assert.equal(first().cdroms[0].file, '/iso/debian.iso');
+  assert.equal(first().cpus, 1);
+  assert.equal(await page.getByRole('spinbutton', { name: 'CPUs' }).inputValue(), '3');
+  await page.getByRole('button', { name: 'Save' }).click();
+  await page.getByText('Saved. Some of it waits for a restart.').first().waitFor();
+  assert.equal(first().cpus, 3);
+  assert.equal(first().cdroms[0].file, '/iso/debian.iso');
+});
+
+test('cards, disks and their order are changed and kept', async (context) => {
+  const { page, fixture } = await open(context, machine(2, '/settings'));
+  await page.getByRole('button', { name: 'Add a network card' }).click();
+  await page.getByRole('button', { name: 'Add a disk' }).click();
+  await page.getByLabel('Disk size').fill('5');
+  await page.getByRole('dialog').getByRole('button', { name: 'Add', exact: true }).click();
+  await page.getByRole('dialog').waitFor({ state: 'detached' });
+  const grip = page.getByRole('button', { name: /^Move .*data/ });
+  await grip.focus();
+  await page.keyboard.press('ArrowUp');
+  await page.getByRole('button', { name: 'Save' }).click();
+  await page.getByText('Saved.', { exact: true }).first().waitFor();
+  const { spec } = [...fixture.state.machines.values()][2];
+  assert.equal(spec.nics.length, 2);
+  assert.notEqual(spec.nics[1].mac, spec.nics[0].mac);
+  assert.deepEqual(
+    spec.disks.map(({ id, owner }) => [id, owner]),
+    [
+      ['disk1', 'user'],
+      ['disk0', 'machine'],
+    ],
+  );
+});
+
+test('a parent of linked clones is not deleted without a word about them', async (context) => {
+  const { page, fixture } = await open(context, machine(2), {
+    prepare: (state) => {
+      const [first, , third] = [...state.machines.values()];
+      state.machines.set(first.id, { ...first, parent: third.id });
+    },
+  });
+  let asked;
+  commands['vm.delete'] = (request, state) => own['vm.delete']((asked = request), state);
+  await page.getByRole('button', { name: 'More actions for win11-lab' }).click();
+  await page.getByRole('menuitem', { name: 'Delete…' }).click();
+  const dialog = page.getByRole('dialog');
+  await dialog.getByText('1 linked clone stands on its disks:').waitFor();
+  const yes = dialog.getByRole('button', { name: 'Delete machine' });
+  assert.equal(await yes.isDisabled(), true);
+  await dialog.getByRole('switch', { name: 'Make the clones independent first' }).click();
+  await yes.click();
+  await page.waitForURL(/\/machines$/);
+  assert.deepEqual(
+    { trash: asked.trash, flatten: asked.flattenChildren, keep: asked.keepDisks },
+    { trash: true, flatten: true, keep: false },
+  );
+  assert.equal(fixture.state.machines.size, 2);
+});
+
+test('deleting for good wants the name', async (context) => {
+  const { page } = await open(context, machine(2));
+  await page.getByRole('button', { name: 'More actions for win11-lab' }).click();
+  await page.getByRole('menuitem', { name: 'Delete…' }).click();
+  const dialog = page.getByRole('dialog');
+  await dialog.getByRole('switch', { name: 'Move the files to the trash' }).click();
+  await dialog.getByText('It cannot be undone.', { exact: false }).waitFor();
+  const yes = dialog.getByRole('button', { name: 'Delete machine' });
+  assert.equal(await yes.isDisabled(), true);
+  await dialog.getByLabel('Type win11-lab to confirm').fill('win11-lab');
+  assert.equal(await yes.isDisabled(), false);
 });

@@ -76,7 +76,8 @@ test('everything can be done without the mouse', async (context) => {
   await page.getByRole('menuitem', { name: 'Delete…' }).and(page.locator(':focus')).waitFor();
   await page.keyboard.press('Enter');
   const remove = page.getByRole('button', { name: 'Delete machine' });
-  await page.getByLabel('Type win11-lab to confirm').and(page.locator(':focus')).waitFor();
+  await page.getByRole('switch', { name: 'Move the files to the trash' }).press('Space');
+  await page.getByLabel('Type win11-lab to confirm').focus();
   assert.equal(await remove.isDisabled(), true);
   await page.getByText('This frees 3.4 GB.').waitFor();
   await page.keyboard.type('win11-lab');
