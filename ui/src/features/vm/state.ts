@@ -29,7 +29,7 @@ export function hasScreen(state: VmState): boolean {
 
 export function osIcon(vm: VmView): IconName {
   const os = vm.osType?.toLowerCase() ?? '';
-  if (os.includes('windows')) return 'windows';
+  if (os.startsWith('win')) return 'windows'; // osinfo-db says win11, older machines windows
   if (os.includes('ubuntu')) return 'ubuntu';
   return os === '' ? 'pc-display' : 'tux';
 }
