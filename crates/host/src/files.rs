@@ -1,4 +1,4 @@
-//! The host's files for the browser's file chooser: directories, and files that may be disk images or ISOs.
+//! The host's files for the browser's file chooser: directories, and files that may be images, packed images or machines.
 
 use std::path::{Path, PathBuf};
 
@@ -7,8 +7,11 @@ use voidvm_model::{Bytes, ErrorBody, ErrorCode};
 
 use crate::directories::io_error;
 
-/// Endings of files that are listed.
-const IMAGES: &[&str] = &["qcow2", "qcow", "img", "raw", "iso"];
+/// Endings of files that are listed: disks and ISOs, packed ones, machines of voidVM and of other programs.
+const LISTED: &[&str] = &[
+    "qcow2", "qcow", "img", "raw", "iso", "vmdk", "vdi", "vhdx", "gz", "xz", "zst", "bz2", "voidvm", "ova",
+    "ovf", "xml", "conf", "vbox", "vmx",
+];
 /// Most entries of one answer; a person finds nothing in more.
 const MOST: usize = 10_000;
 
@@ -54,8 +57,8 @@ fn describe(entry: &std::fs::DirEntry) -> Option<DirectoryEntry> {
     let meta = std::fs::metadata(&path).ok()?;
     let directory = meta.is_dir();
     let ending = path.extension().and_then(|ending| ending.to_str()).unwrap_or_default().to_ascii_lowercase();
-    let image = meta.is_file() && IMAGES.contains(&ending.as_str());
-    if !directory && !image {
+    let listed = meta.is_file() && LISTED.contains(&ending.as_str());
+    if !directory && !listed {
         return None;
     }
     Some(DirectoryEntry {
@@ -73,14 +76,14 @@ mod tests {
     #[test]
     fn directories_come_first_then_images_and_nothing_else() {
         let root = tempfile::tempdir().unwrap();
-        for name in ["b.ISO", "a.qcow2", "notes.txt", ".hidden.iso"] {
+        for name in ["b.ISO", "a.qcow2", "c.img.xz", "notes.txt", ".hidden.iso"] {
             std::fs::write(root.path().join(name), "12345").unwrap();
         }
         std::fs::create_dir(root.path().join("z")).unwrap();
         std::fs::create_dir(root.path().join(".cache")).unwrap();
         let listing = list(root.path()).unwrap();
         let names: Vec<&str> = listing.entries.iter().map(|entry| entry.name.as_str()).collect();
-        assert_eq!(names, ["z", "a.qcow2", "b.ISO"]);
+        assert_eq!(names, ["z", "a.qcow2", "b.ISO", "c.img.xz"]);
         assert_eq!(listing.entries[1].size, Some(Bytes(5)));
         assert_eq!(listing.entries[0].size, None);
         assert!(listing.parent.is_some());
