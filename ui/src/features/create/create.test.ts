@@ -128,6 +128,8 @@ describe('the wizard', () => {
       path: image.path,
     });
     expect(toRequest({ ...copied, source: 'demo' }).source).toEqual({ kind: 'demo' });
+    expect(toRequest({ ...iso, encrypt: true })).toHaveProperty('encrypt', true);
+    expect(toRequest({ ...copied, encrypt: true })).not.toHaveProperty('encrypt');
     expect(toRequest({ ...iso, start: false })).toMatchObject({
       name: 'machine-1',
       cpus: 1,

@@ -44,6 +44,8 @@ export interface Draft {
   accel: Accel;
   firmware: Firmware;
   tpm: boolean;
+  /** A new, empty disk is encrypted. */
+  encrypt: boolean;
   forwards: ForwardRow[];
   guest: GuestDraft;
   start: boolean;
@@ -84,6 +86,7 @@ export function draftFrom(defaults: CreateDefaults): Draft {
     accel: 'auto',
     firmware: 'bios',
     tpm: false,
+    encrypt: false,
     forwards: [],
     guest: guestDraft(),
     start: true,
@@ -114,6 +117,11 @@ export function wantsDiskSize(draft: Choice): boolean {
   if (draft.source === 'cloud' || draft.source === 'empty') return true;
   if (draft.source !== 'image') return false;
   return (draft.from === 'library' || draft.usage === 'copy') && draft.grow === 'grow';
+}
+
+/** A disk that nothing is copied into: the one that can be encrypted. */
+export function makesNewDisk(draft: Pick<Draft, 'source' | 'disk'>): boolean {
+  return draft.source === 'empty' || (draft.source === 'iso' && draft.disk === 'new');
 }
 
 /** A field of the request, as the engine names it, in terms of the draft. */
@@ -151,6 +159,7 @@ export function toRequest(draft: Draft, image?: ImageId): VmCreateRequest {
     accel: draft.accel,
     ...(draft.os === '' ? {} : { os: draft.os }),
     ...(draft.tpm || draft.os !== '' ? { tpm: draft.tpm } : {}),
+    ...(draft.encrypt && makesNewDisk(draft) ? { encrypt: true } : {}),
     ...(draft.source === 'cloud' ? { cloudInit: toCloudInit(draft.guest) } : {}),
     forwards: toForwards(draft.forwards),
     start: draft.start,

@@ -70,6 +70,7 @@ export function draftSchema(t: Translate, facts: Facts, draft: Draft) {
     accel: z.enum(['auto', 'kvm', 'tcg']),
     firmware: z.enum(['bios', 'uefi', 'uefi_secure']),
     tpm: z.boolean(),
+    encrypt: z.boolean(),
     forwards: imported ? z.custom<ForwardRow[]>() : forwardsSchema(t),
     guest: z.custom<GuestDraft>().superRefine((guest, context) => {
       if (draft.source !== 'cloud') return;

@@ -202,6 +202,7 @@ export function useWizard(defaults: () => CreateDefaults, beginning: Beginning) 
       'accel',
       'firmware',
       'tpm',
+      'encrypt',
       'os',
     ])
       mark(path);

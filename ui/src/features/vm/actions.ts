@@ -33,6 +33,7 @@ export type ActionId =
   | 'pause'
   | 'reset'
   | 'force'
+  | 'forget'
   | 'console'
   | 'settings'
   | 'favourite'
@@ -60,6 +61,7 @@ export const ACTIONS: readonly ActionId[] = [
   'template',
   'reset',
   'force',
+  'forget',
   'delete',
 ];
 
@@ -101,6 +103,7 @@ export const actionRules: Record<ActionId, Rule> = {
   pause: { icon: 'pause-fill', states: ['running'] },
   reset: { icon: 'arrow-counterclockwise', states: ['running', 'paused', 'unresponsive'] },
   force: { icon: 'lightning-charge', states: ['starting', 'running', 'paused', 'stopping', 'unresponsive'] },
+  forget: { icon: 'eraser', states: ['suspended'] },
   console: { icon: 'display', states: ['starting', 'running', 'paused', 'stopping'], keys: 'C' },
   settings: { icon: 'sliders', states: ALL },
   favourite: { icon: 'star', states: ALL },
@@ -161,6 +164,17 @@ export function useVmActions() {
       title: t('vm.confirm.forceTitle', { name: vm.name }),
       text: t('vm.confirm.forceText'),
       action: t('vm.action.forceNow'),
+      tone: 'danger',
+    });
+    if (yes) await ask(vm, t('vm.operation.force_off'), 'vm.stop', { force: true });
+  }
+
+  /** Throws the memory of a suspended machine away: its next start is one from the beginning. */
+  async function forget(vm: VmView): Promise<void> {
+    const yes = await confirm({
+      title: t('vm.confirm.forgetTitle', { name: vm.name }),
+      text: t('vm.confirm.forgetText'),
+      action: t('vm.action.forgetNow'),
       tone: 'danger',
     });
     if (yes) await ask(vm, t('vm.operation.force_off'), 'vm.stop', { force: true });
@@ -227,6 +241,7 @@ export function useVmActions() {
     pause: (vm) => ask(vm, t('vm.operation.pause'), 'vm.pause'),
     resume: (vm) => ask(vm, t('vm.operation.resume'), 'vm.resume'),
     force,
+    forget,
     reset,
     console: (vm) => router.push(machinePath(vm.id, 'console')),
     settings: (vm) => router.push(machinePath(vm.id, 'settings')),
@@ -243,10 +258,10 @@ export function useVmActions() {
   /** The lines of a machine's menu: what its state allows, the dangerous ones last. */
   function menu(vm: VmView, without: readonly ActionId[] = []): MenuItem[] {
     const shown = ACTIONS.filter((action) => !without.includes(action) && offers(vm, action));
-    const firstDanger = shown.find((action) => ['reset', 'force', 'delete'].includes(action));
+    const firstDanger = shown.find((action) => ['reset', 'force', 'forget', 'delete'].includes(action));
     return shown.map((action) => {
       const { icon, keys } = actionRules[action];
-      const dangerous = action === 'force' || action === 'delete';
+      const dangerous = ['force', 'forget', 'delete'].includes(action);
       return {
         id: action,
         label: title(action, vm),

@@ -174,6 +174,9 @@ export default {
     keep: 'Keep its size',
     keepSize: 'Keep its size ({size})',
     grow: 'Make it larger',
+    encrypt: 'Encrypt the disk (LUKS)',
+    encryptHint:
+      'The key is made for you and kept in the keychain of this computer; without it the disk cannot be read.',
     size: 'Disk size',
     hint: 'It takes space only as the guest fills it. {free} is free.',
     more: 'Larger than what is free ({free}). It takes space only as the guest fills it.',

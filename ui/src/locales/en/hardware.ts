@@ -232,7 +232,8 @@ export default {
   portName: 'Port name in the guest',
   extraUnsupported:
     'Not supported: voidVM passes these on as they are, and cannot help when they break the machine.',
-  extraHint: 'One argument a line, without quotes. No shell reads them.',
+  extraHint:
+    'One argument a line, without quotes. No shell reads them. A -device on the PCI bus needs an address of its own: addr=0x1b to 0x1e are free.',
   seeCommand: 'See the whole command',
   problem: {
     name: {

@@ -88,7 +88,10 @@ export default {
     noCard: 'This machine has no network card.',
     saved: 'Saved.',
     savedLater: 'Saved. Some of it waits for a restart.',
-    atNextStart: 'The guest is given at once what it can be given while it runs; the rest waits for a restart.',
+    atNextStart:
+      'The guest is given at once what it can be given while it runs; the rest waits for a restart.',
+    suspended:
+      'It is suspended: its hardware can be changed once it was started and shut down, or its saved memory thrown away.',
     unsaved: 'There are changes that are not saved.',
     discard: 'Discard',
     leaveTitle: 'Discard the changes?',

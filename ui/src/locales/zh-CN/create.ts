@@ -169,6 +169,8 @@ export default {
     keep: '保持原大小',
     keepSize: '保持原大小（{size}）',
     grow: '扩大',
+    encrypt: '加密磁盘（LUKS）',
+    encryptHint: '密钥会自动生成并保存在本机的钥匙串中，没有它就无法读取磁盘。',
     size: '磁盘大小',
     hint: '只有在客户机写入数据时才占用空间，目前可用 {free}。',
     more: '超过了可用空间（{free}）。只有在客户机写入数据时才占用空间。',

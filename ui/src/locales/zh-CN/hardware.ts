@@ -229,7 +229,8 @@ export default {
   channelsHint: '每条通道是虚拟机运行目录中的一个 unix 套接字。',
   portName: '客户机中的端口名称',
   extraUnsupported: '不受支持：voidVM 会原样传递这些参数，出现问题时无法提供帮助。',
-  extraHint: '每行一个参数，不要加引号，不会经过 shell。',
+  extraHint:
+    '每行一个参数，不要加引号，不会经过 shell。PCI 总线上的 -device 需要自己的地址：addr=0x1b 到 0x1e 可用。',
   seeCommand: '查看完整命令',
   problem: {
     name: {

@@ -91,6 +91,7 @@ export default {
     saved: '已保存。',
     savedLater: '已保存，部分修改等待重启后生效。',
     atNextStart: '运行中能应用的修改会立即生效，其余的等待重启。',
+    suspended: '虚拟机已挂起：启动后关机，或丢弃已保存的内存后，才能修改硬件。',
     unsaved: '有尚未保存的修改。',
     discard: '放弃修改',
     leaveTitle: '放弃修改？',

@@ -36,6 +36,7 @@ import diagram2 from 'bootstrap-icons/icons/diagram-2.svg?raw';
 import disc from 'bootstrap-icons/icons/disc.svg?raw';
 import display from 'bootstrap-icons/icons/display.svg?raw';
 import download from 'bootstrap-icons/icons/download.svg?raw';
+import eraser from 'bootstrap-icons/icons/eraser.svg?raw';
 import ethernet from 'bootstrap-icons/icons/ethernet.svg?raw';
 import exclamationCircle from 'bootstrap-icons/icons/exclamation-circle.svg?raw';
 import exclamationCircleFill from 'bootstrap-icons/icons/exclamation-circle-fill.svg?raw';
@@ -145,6 +146,7 @@ export const icons = {
   disc,
   display,
   download,
+  eraser,
   ethernet,
   'exclamation-circle': exclamationCircle,
   'exclamation-circle-fill': exclamationCircleFill,
