@@ -28,13 +28,7 @@ pub(crate) struct Draft<'a> {
 
 impl<'a> Draft<'a> {
     pub(crate) fn new(dir: &'a Path, mac: &'a mut dyn FnMut() -> MacAddr) -> Self {
-        Self {
-            name: String::new(),
-            spec: MachineSpec::new(1, MiB(1024)),
-            unsupported: Vec::new(),
-            dir,
-            mac,
-        }
+        Self { name: String::new(), spec: MachineSpec::new(1, MiB(1024)), unsupported: Vec::new(), dir, mac }
     }
 
     /// Names a part that does not come along.

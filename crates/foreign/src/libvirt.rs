@@ -43,7 +43,8 @@ pub(crate) fn read(text: &str, draft: &mut Draft<'_>) -> Result<(), ForeignError
             read_device(device, draft);
         }
     }
-    for part in ["memtune", "cputune", "numatune", "blkiotune", "iothreads", "launchSecurity", "commandline"] {
+    for part in ["memtune", "cputune", "numatune", "blkiotune", "iothreads", "launchSecurity", "commandline"]
+    {
         if child(domain, part).is_some() {
             draft.leave(part, "voidVM has no such setting.");
         }
@@ -95,7 +96,10 @@ fn firmware(os: Node<'_, '_>, draft: &mut Draft<'_>) {
         (true, false) => Firmware::Uefi,
     };
     if child(os, "nvram").is_some() {
-        draft.leave("nvram", "UEFI variables are made anew; choose the boot entry again where the guest needs one.");
+        draft.leave(
+            "nvram",
+            "UEFI variables are made anew; choose the boot entry again where the guest needs one.",
+        );
     }
     for part in ["kernel", "initrd", "cmdline"] {
         if child(os, part).is_some() {
@@ -112,7 +116,9 @@ fn read_device(device: Node<'_, '_>, draft: &mut Draft<'_>) {
             let model = draft.nic_model(of("model", "type").unwrap_or("rtl8139"));
             let kind = attribute(device, "type").unwrap_or("user");
             if kind != "user" {
-                let of = of("source", "network").or_else(|| of("source", "bridge")).or_else(|| of("source", "dev"));
+                let of = of("source", "network")
+                    .or_else(|| of("source", "bridge"))
+                    .or_else(|| of("source", "dev"));
                 draft.leave(format!("{kind} {}", of.unwrap_or_default()), "The card is on user-mode NAT.");
             }
             draft.nic(model, of("mac", "address"), Vec::new());
@@ -140,11 +146,13 @@ fn read_device(device: Node<'_, '_>, draft: &mut Draft<'_>) {
         "filesystem" => filesystem(device, draft),
         "channel" => {
             if of("target", "name") == Some("com.redhat.spice.0") {
-                draft.leave("SPICE agent channel", "Clipboard sharing is a switch of the machine; it is off.");
+                draft
+                    .leave("SPICE agent channel", "Clipboard sharing is a switch of the machine; it is off.");
             }
         }
         // What every machine of ours has, or what belongs to libvirt's own screen.
-        "emulator" | "controller" | "input" | "graphics" | "serial" | "console" | "panic" | "audio" | "hub" => {}
+        "emulator" | "controller" | "input" | "graphics" | "serial" | "console" | "panic" | "audio"
+        | "hub" => {}
         other => draft.leave(other, "voidVM has no such device."),
     }
 }
@@ -174,7 +182,9 @@ fn disk(device: Node<'_, '_>, draft: &mut Draft<'_>) {
             DiskBus::Sata
         }
     };
-    if child(device, "encryption").is_some() || source.is_some_and(|source| child(source, "encryption").is_some()) {
+    if child(device, "encryption").is_some()
+        || source.is_some_and(|source| child(source, "encryption").is_some())
+    {
         draft.leave(format!("encryption of {named}"), "Its key stays with libvirt; decrypt the disk first.");
     }
     let before = draft.spec.disks.len();

@@ -22,7 +22,10 @@ pub(crate) fn read(text: &str, draft: &mut Draft<'_>) -> Result<(), ForeignError
     let system =
         systems.next().ok_or_else(|| ForeignError::Syntax("it describes no virtual machine".to_owned()))?;
     for other in systems {
-        draft.leave(attribute(other, "id").unwrap_or("another machine"), "Only the first of several is imported.");
+        draft.leave(
+            attribute(other, "id").unwrap_or("another machine"),
+            "Only the first of several is imported.",
+        );
     }
     let files: HashMap<&str, Node<'_, '_>> =
         all(root, "File").filter_map(|file| Some((attribute(file, "id")?, file))).collect();
@@ -65,7 +68,8 @@ pub(crate) fn read(text: &str, draft: &mut Draft<'_>) -> Result<(), ForeignError
         let quantity = text_of(item, "VirtualQuantity");
         let host = text_of(item, "HostResource").unwrap_or_default();
         let id = host.rsplit('/').next().unwrap_or_default();
-        let named = || text_of(item, "ElementName").or_else(|| text_of(item, "Caption")).unwrap_or("a device");
+        let named =
+            || text_of(item, "ElementName").or_else(|| text_of(item, "Caption")).unwrap_or("a device");
         match text_of(item, "ResourceType").unwrap_or_default() {
             "3" => draft.cpus(quantity),
             "4" => {
@@ -85,10 +89,10 @@ pub(crate) fn read(text: &str, draft: &mut Draft<'_>) -> Result<(), ForeignError
                 _ => draft.cdrom(None),
             },
             "17" => {
-                let content = disks.get(id).copied().map_or_else(
-                    || file(id),
-                    |reference| reference.map_or(Some(Content::Empty), &file),
-                );
+                let content = disks
+                    .get(id)
+                    .copied()
+                    .map_or_else(|| file(id), |reference| reference.map_or(Some(Content::Empty), &file));
                 let bus = text_of(item, "Parent").and_then(|parent| controllers.get(parent)).copied();
                 match content {
                     Some(Content::File(href)) => draft.disk(href, bus.unwrap_or(DiskBus::Sata)),
@@ -116,7 +120,8 @@ pub(crate) fn read(text: &str, draft: &mut Draft<'_>) -> Result<(), ForeignError
     };
     draft.spec.tpm = all(system, "Config").any(|config| {
         attribute(config, "key") == Some("voidvm.tpm") && attribute(config, "value") == Some("true")
-    }) || all(system, "TrustedPlatformModule").any(|tpm| attribute(tpm, "type") == Some("v2_0"));
+    }) || all(system, "TrustedPlatformModule")
+        .any(|tpm| attribute(tpm, "type") == Some("v2_0"));
     if child(root, "StartupSection").is_some() {
         draft.leave("StartupSection", "The order of several machines is not kept.");
     }

@@ -24,7 +24,9 @@ pub(crate) fn read(text: &str, draft: &mut Draft<'_>) -> Result<(), ForeignError
         }
         values.insert(key.trim(), words(value));
     }
-    let one = |key: &str| values.get(key).and_then(|words| words.first()).map(String::as_str).filter(|v| !v.is_empty());
+    let one = |key: &str| {
+        values.get(key).and_then(|words| words.first()).map(String::as_str).filter(|v| !v.is_empty())
+    };
     let many = |key: &str| values.get(key).cloned().unwrap_or_default();
     let on = |key: &str| one(key) == Some("on");
     let Some(disk) = one("disk_img") else {
@@ -50,7 +52,8 @@ pub(crate) fn read(text: &str, draft: &mut Draft<'_>) -> Result<(), ForeignError
     if guest == "macos" {
         draft.leave("guest_os macos", "macOS needs a boot loader of its own and does not start here.");
     }
-    let bus = if matches!(guest, "macos" | "kolibrios" | "reactos") { DiskBus::Sata } else { DiskBus::Virtio };
+    let bus =
+        if matches!(guest, "macos" | "kolibrios" | "reactos") { DiskBus::Sata } else { DiskBus::Virtio };
     draft.disk(disk, bus);
     draft.cdrom(one("iso"));
     if let Some(drivers) = one("fixed_iso") {
@@ -87,8 +90,24 @@ pub(crate) fn read(text: &str, draft: &mut Draft<'_>) -> Result<(), ForeignError
         }
     }
     const KNOWN: [&str; 18] = [
-        "disk_img", "guest_os", "cpu_cores", "ram", "tpm", "boot", "secureboot", "iso", "fixed_iso", "port_forwards",
-        "ssh_port", "network", "macaddr", "usb_devices", "disk_size", "preallocation", "display", "disk_format",
+        "disk_img",
+        "guest_os",
+        "cpu_cores",
+        "ram",
+        "tpm",
+        "boot",
+        "secureboot",
+        "iso",
+        "fixed_iso",
+        "port_forwards",
+        "ssh_port",
+        "network",
+        "macaddr",
+        "usb_devices",
+        "disk_size",
+        "preallocation",
+        "display",
+        "disk_format",
     ];
     for (key, value) in &values {
         if !KNOWN.contains(key) {

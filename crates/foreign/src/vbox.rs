@@ -3,7 +3,9 @@
 use std::collections::HashMap;
 
 use roxmltree::Node;
-use voidvm_model::spec::{Audio, DiskBus, Firmware, GuestClock, NicModel, PortForward, Protocol, Share, ShareKind};
+use voidvm_model::spec::{
+    Audio, DiskBus, Firmware, GuestClock, NicModel, PortForward, Protocol, Share, ShareKind,
+};
 
 use crate::draft::Draft;
 use crate::{ForeignError, all, attribute, child, document};
@@ -45,9 +47,12 @@ pub(crate) fn read(text: &str, draft: &mut Draft<'_>) -> Result<(), ForeignError
         }
     }
     for folder in all(hardware, "SharedFolder") {
-        let (Some(name), Some(path)) = (attribute(folder, "name"), attribute(folder, "hostPath")) else { continue };
+        let (Some(name), Some(path)) = (attribute(folder, "name"), attribute(folder, "hostPath")) else {
+            continue;
+        };
         let id = format!("share{}", draft.spec.shares.len()).parse();
-        let tag: String = name.chars().filter(|c| c.is_ascii_alphanumeric() || "-_".contains(*c)).take(31).collect();
+        let tag: String =
+            name.chars().filter(|c| c.is_ascii_alphanumeric() || "-_".contains(*c)).take(31).collect();
         match id {
             Ok(id) if path.starts_with('/') && tag.starts_with(|c: char| c.is_ascii_alphabetic()) => {
                 draft.spec.shares.push(Share {
@@ -57,12 +62,15 @@ pub(crate) fn read(text: &str, draft: &mut Draft<'_>) -> Result<(), ForeignError
                     kind: ShareKind::NineP,
                     read_only: attribute(folder, "writable") == Some("false"),
                 });
-                draft.leave(format!("shared folder {name}"), "The guest mounts it with 9p instead of vboxsf.");
+                draft
+                    .leave(format!("shared folder {name}"), "The guest mounts it with 9p instead of vboxsf.");
             }
             _ => draft.leave(format!("shared folder {name}"), "Its path is one of another system."),
         }
     }
-    for (part, why) in [("RemoteDisplay", "The screen is voidVM's own."), ("UART", "A serial port is always there.")] {
+    for (part, why) in
+        [("RemoteDisplay", "The screen is voidVM's own."), ("UART", "A serial port is always there.")]
+    {
         for node in all(hardware, part).filter(|node| attribute(*node, "enabled") == Some("true")) {
             draft.leave(node.tag_name().name(), why);
         }
@@ -120,7 +128,8 @@ fn network(adapter: Node<'_, '_>, draft: &mut Draft<'_>) {
         let protocol = if attribute(rule, "proto") == Some("0") { Protocol::Udp } else { Protocol::Tcp };
         forwards.push(PortForward { protocol, ..PortForward::tcp(port("hostport"), port("guestport")) });
     }
-    for kind in ["BridgedInterface", "HostOnlyInterface", "InternalNetwork", "NATNetwork", "GenericInterface"] {
+    for kind in ["BridgedInterface", "HostOnlyInterface", "InternalNetwork", "NATNetwork", "GenericInterface"]
+    {
         // What an adapter could be as well is listed among the disabled modes.
         if let Some(node) = child(adapter, kind) {
             draft.leave(

@@ -65,7 +65,9 @@ pub(crate) fn read(text: &str, draft: &mut Draft<'_>) -> Result<(), ForeignError
         match of("filename") {
             _ if kind == "cdrom-raw" || kind == "atapi-cdrom" => draft.cdrom(None),
             file if kind == "cdrom-image" => draft.cdrom(file),
-            Some(file) if kind.contains("rawdisk") => draft.leave(file, "Disks of the host do not come along."),
+            Some(file) if kind.contains("rawdisk") => {
+                draft.leave(file, "Disks of the host do not come along.")
+            }
             Some(file) => draft.disk(file, bus),
             None => {}
         }
@@ -86,7 +88,11 @@ pub(crate) fn read(text: &str, draft: &mut Draft<'_>) -> Result<(), ForeignError
     }
     for (key, what, why) in [
         ("floppy0.present", "floppy0", "Floppy drives are not supported."),
-        ("sharedfolder0.present", "shared folders", "Choose the folders anew; the guest mounts them with virtiofs or 9p."),
+        (
+            "sharedfolder0.present",
+            "shared folders",
+            "Choose the folders anew; the guest mounts them with virtiofs or 9p.",
+        ),
         ("pcipassthru0.present", "a PCI device of the host", "Only USB devices of the host can be lent."),
         ("serial0.present", "serial0", "A serial port is always there; its other end is voidVM's own."),
     ] {
@@ -95,7 +101,10 @@ pub(crate) fn read(text: &str, draft: &mut Draft<'_>) -> Result<(), ForeignError
         }
     }
     if get("encryption.keysafe").is_some() {
-        draft.leave("encryption", "Remove the encryption in VMware first: the disks cannot be read otherwise.");
+        draft.leave(
+            "encryption",
+            "Remove the encryption in VMware first: the disks cannot be read otherwise.",
+        );
     }
     Ok(())
 }

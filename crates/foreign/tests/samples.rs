@@ -4,12 +4,12 @@
 use std::path::Path;
 
 use voidvm_foreign::{ForeignError, Kind, read};
+use voidvm_model::MiB;
 use voidvm_model::spec::{
     Audio, CpuTopology, DiskBus, DiskFormat, Display, Firmware, GuestClock, MacAddr, MachineType, NicModel,
     PortForward, Protocol, ShareKind, Watchdog,
 };
 use voidvm_model::transfer::ImportPlan;
-use voidvm_model::MiB;
 
 fn sample(name: &str, kind: Kind) -> ImportPlan {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/samples").join(name);
@@ -148,7 +148,7 @@ fn vmware_keeps_a_vmx() {
     assert_eq!((spec.firmware, spec.tpm), (Firmware::UefiSecure, true));
     assert_eq!(spec.topology, Some(CpuTopology { sockets: 2, cores: 2, threads: 1 }));
     let mut found = disks(&plan);
-    found.sort_unstable();
+    found.sort_unstable_by_key(|(file, _)| *file);
     assert_eq!(found, [("/machines/Build.vmdk", DiskBus::Sata), ("/vmfs/cache.vmdk", DiskBus::Nvme)]);
     assert_eq!(
         cards(&plan),
@@ -164,7 +164,9 @@ fn vmware_keeps_a_vmx() {
 fn what_is_no_machine_is_refused() {
     let mut mac = || MacAddr::qemu([0, 0, 1]);
     let kinds = [Kind::Ovf, Kind::Libvirt, Kind::Quickemu, Kind::VirtualBox, Kind::Vmware];
-    for text in ["", "<a/>", "<!DOCTYPE x [<!ENTITY e SYSTEM \"file:///etc/passwd\">]><domain>&e;</domain>", "\0\0"] {
+    for text in
+        ["", "<a/>", "<!DOCTYPE x [<!ENTITY e SYSTEM \"file:///etc/passwd\">]><domain>&e;</domain>", "\0\0"]
+    {
         for kind in kinds {
             let outcome = read(kind, text, Path::new("/"), &mut mac);
             assert!(matches!(outcome, Err(ForeignError::Syntax(_))), "{kind:?} takes {text:?}: {outcome:?}");
