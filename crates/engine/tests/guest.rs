@@ -12,8 +12,8 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
+use common::shell::{AT_ONCE, BOOT, Shell};
 use common::{Rig, row, spec};
-use voidvm_engine::{SerialInput, SerialOutput};
 use voidvm_model::contract::VmUpdateRequest;
 use voidvm_model::spec::{
     Cdrom, Disk, DiskBus, DiskFormat, FileOwner, MacAddr, MachineType, NetworkBackend, Nic, PortForward,
@@ -22,81 +22,8 @@ use voidvm_model::{DeviceId, ErrorCode, MachineSpec, MiB, Origin, VmId, VmState,
 use voidvm_store::VmRow;
 use voidvm_testkit::{Plan, SmallDisk};
 
-/// From power on to a prompt, on a busy computer that translates.
-const BOOT: Duration = Duration::from_secs(180);
-/// For a command to be through.
-const AT_ONCE: Duration = Duration::from_secs(60);
-
 fn id(id: &str) -> DeviceId {
     id.parse().unwrap()
-}
-
-/// The guest's console: a shell.
-struct Shell {
-    input: SerialInput,
-    output: SerialOutput,
-    seen: String,
-    commands: usize,
-}
-
-impl Shell {
-    async fn open(rig: &Rig, vm: VmId) -> Self {
-        let (output, input) = rig.engine.serial(vm).await.unwrap().split();
-        let mut shell = Self { input, output, seen: String::new(), commands: 0 };
-        shell.until("GUEST-READY", BOOT).await;
-        shell.until(":~# ", AT_ONCE).await;
-        shell
-    }
-
-    /// Reads on until a text comes; what came before it.
-    async fn until(&mut self, text: &str, patience: Duration) -> String {
-        let reading = async {
-            loop {
-                if let Some(at) = self.seen.find(text) {
-                    let before = self.seen[..at].to_owned();
-                    self.seen.drain(..at + text.len());
-                    return before;
-                }
-                let piece = self.output.next().await.unwrap();
-                self.seen.push_str(&String::from_utf8_lossy(&piece));
-            }
-        };
-        match tokio::time::timeout(patience, reading).await {
-            Ok(before) => before,
-            Err(_) => panic!("waited for {text:?}, the guest said {:?}", self.seen),
-        }
-    }
-
-    /// The shell of a guest that goes on.
-    async fn again(rig: &Rig, vm: VmId) -> Self {
-        let (output, input) = rig.engine.serial(vm).await.unwrap().split();
-        Self { input, output, seen: String::new(), commands: 1000 }
-    }
-
-    async fn type_in(&self, line: &str) {
-        self.input.write(format!("{line}\n").into()).await.unwrap();
-    }
-
-    /// Runs a command; what it printed.
-    async fn run(&mut self, command: &str) -> String {
-        self.commands += 1;
-        let number = self.commands;
-        // The echo of the line has the number in another form than the answer.
-        self.input.write(format!("{command}; echo end-of-$(({number}+0)).\n").into()).await.unwrap();
-        self.until(&format!("end-of-{number}."), AT_ONCE).await
-    }
-
-    /// Runs a command until what it prints is as wanted.
-    async fn sees(&mut self, command: &str, wanted: impl Fn(&str) -> bool) -> String {
-        let end = tokio::time::Instant::now() + AT_ONCE;
-        loop {
-            let printed = self.run(command).await;
-            if wanted(&printed) {
-                return printed;
-            }
-            assert!(tokio::time::Instant::now() < end, "{command} prints {printed}");
-        }
-    }
 }
 
 async fn rig(rows: &[VmRow]) -> Rig {

@@ -72,7 +72,8 @@ fetch() {
 
 # --- root file system ----------------------------------------------------------------------------------------
 
-# add_modules: MODULES and what they need, in the order to insert them, uncompressed and without debug data.
+# add_modules: MODULES and what they need, in the order to insert them, uncompressed; as they are,
+# since under Secure Boot the kernel wants their signatures.
 # A module the kernel has built in, or has not at all, is passed over.
 add_modules() {
   local version=$1 module file name
@@ -92,7 +93,6 @@ add_modules() {
         echo "$name" >> "$ROOT/etc/modules.order"
       done
   done
-  strip --strip-debug "$ROOT"/lib/modules/*.ko
 }
 
 # add_program NAME: a program of the fetched packages and, recursively, the libraries it names
