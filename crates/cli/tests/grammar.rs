@@ -52,6 +52,30 @@ fn a_machines_life_in_documents() {
 }
 
 #[test]
+fn a_machine_that_runs_is_changed_sleeps_and_is_thrown_away() {
+    let home = Home::with_fake(&Plan::default());
+    create(&home, "web");
+    home.json(&["start", "web"]);
+    let data = disk(&home, "data.qcow2");
+    let after = home.json(&["set", "web", &format!("attach={data}"), "tags=lab,old", "template=no"]);
+    assert_eq!((after["run"]["spec"]["disks"].as_array().unwrap().len(), &after["pending"]), (2, &json!([])));
+    assert_eq!(after["meta"]["tags"], json!(["lab", "old"]));
+    let after = home.json(&["set", "web", "link=off", "tpm=on"]);
+    assert_eq!(after["run"]["spec"]["nics"][0]["link"], false);
+    assert_eq!(after["pending"][0]["field"], "tpm");
+    assert!(home.run(&["show", "web"]).stdout.contains("tpm: false to true"));
+    home.json(&["set", "web", "detach=disk1", "tpm=off"]);
+    assert_eq!(home.json(&["show", "web"])["run"]["spec"]["disks"].as_array().unwrap().len(), 1);
+    assert_eq!(home.json(&["suspend", "web"])["state"], "suspended");
+    assert_eq!(home.json(&["start", "web"])["state"], "running");
+    home.json(&["suspend", "web"]);
+    assert_eq!(home.json(&["stop", "web", "--force"])["state"], "stopped");
+    let after = home.json(&["start", "web", "--disposable"]);
+    assert_eq!(after["run"]["disposable"], true);
+    home.json(&["stop", "web", "--force"]);
+}
+
+#[test]
 fn machines_go_on_when_the_command_ends() {
     let home = Home::with_fake(&Plan::default());
     create(&home, "web");

@@ -204,6 +204,13 @@ pub(crate) async fn save(
         )
         .with_hint("Stop it, and start the machine as usual."));
     }
+    if record.spec.disks.iter().any(|disk| disk.key.is_some()) {
+        return Err(ErrorBody::new(
+            ErrorCode::Unsupported,
+            "A machine with an encrypted disk is not suspended: what its guest has read would be on this computer's disk in the clear.",
+        )
+        .with_hint("Pause it, or shut it down."));
+    }
     check_space(&machine_dir, &record.spec, run.process.resident())?;
     let qmp = run.qmp()?;
     let written = tokio::select! {

@@ -133,6 +133,10 @@ pub(crate) async fn launch(
     // Those of a start that was cut.
     Companions::find(dir.clone()).end(Duration::ZERO).await;
     prepare(&dir, &shared.config.serial_log(vm.id))?;
+    if how != How::Resumed {
+        // Memory that fits the disks as they are now would not fit them any more.
+        suspend::discard(&machine_dir);
+    }
     let Outfit { inherited, mut companions } = outfit::ready(&shared, vm.id, &started_with, &home).await?;
     let spawned = match process::spawn(&qemu.binary, &argv, &dir, inherited) {
         Ok(spawned) => spawned,

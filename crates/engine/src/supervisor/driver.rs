@@ -428,7 +428,8 @@ impl Driver {
                 self.end(outcome);
             }
             launch::Refused::Broken(body) => {
-                self.enter(VmState::Broken);
+                let suspended = self.at_rest() == VmState::Suspended;
+                self.enter(if suspended { VmState::Suspended } else { VmState::Broken });
                 self.attend(Some(body.clone()));
                 self.end(Outcome::Failed(body.into()));
             }

@@ -173,6 +173,8 @@ impl Machine {
 
     /// Changes the definition.
     pub(crate) async fn update(&self, request: VmUpdateRequest, origin: Origin) -> Result<VmView, ErrorBody> {
+        // What is found out to run takes the change at once.
+        self.settled().await;
         let (reply, answer) = oneshot::channel();
         self.ask(Message::Update { request: Box::new(request), origin, reply }, answer).await
     }
