@@ -42,6 +42,41 @@ export const detailPages = [
       await page.locator('.invalid-feedback').waitFor();
     },
   },
+  {
+    name: 'create-cloud',
+    path: '/machines/new?source=cloud',
+    at: [0, 3],
+    prepare: (page) => page.locator('.medium').nth(1).click(),
+  },
+  {
+    name: 'create-guest',
+    path: '/machines/new?source=cloud',
+    at: [3],
+    prepare: async (page) => {
+      await page.locator('.medium').first().click();
+      await page.locator('.steps button').nth(1).click();
+      await page.locator('.choice').nth(1).click();
+      await page.locator('details summary').click();
+    },
+  },
+  {
+    name: 'create-windows',
+    path: '/machines/new?source=iso',
+    at: [3],
+    prepare: async (page) => {
+      await page.locator('.path-field input').fill('/home/ada/Downloads/Win11_24H2_English_x64.iso');
+      await page.locator('.preset').waitFor();
+    },
+  },
+  {
+    name: 'create-import',
+    path: '/machines/new?source=import',
+    at: [3],
+    prepare: async (page) => {
+      await page.locator('.path-field input').fill('/home/ada/old/old-server.vbox');
+      await page.locator('.without').waitFor();
+    },
+  },
   { name: 'create-resources', path: '/machines/new?source=demo', at: [3], prepare: next },
   {
     name: 'create-network',
@@ -85,6 +120,44 @@ export const detailPages = [
       await page.locator('.page-body').evaluate((body) => body.scrollTo(0, 600));
     },
   },
+  {
+    name: 'machine-devices',
+    path: machine(2, 'settings'),
+    at: [3],
+    prepare: async (page) => {
+      await page.locator('.page-body details.section').evaluateAll((all) => {
+        all.forEach((section, at) => (section.open = at > 4));
+      });
+      await page
+        .getByRole('button')
+        .filter({ has: page.locator('svg') })
+        .last()
+        .waitFor();
+    },
+  },
+  {
+    name: 'machine-disk',
+    path: machine(2, 'settings'),
+    at: [3],
+    prepare: async (page) => {
+      await page.locator('.item-head .btn-icon').first().click();
+      await page.locator('.page-body').evaluate((body) => body.scrollTo(0, 500));
+    },
+  },
+  {
+    name: 'machine-clone',
+    path: machine(2),
+    at: [3],
+    prepare: async (page) => {
+      await page.locator('.page-head .menu-anchor button').last().click();
+      await page
+        .getByRole('menuitem')
+        .filter({ hasText: /Clone|克隆/ })
+        .click();
+      await page.getByRole('dialog').waitFor();
+    },
+  },
+  { name: 'machine-difference', path: machine(3, 'command'), at: [40] },
   { name: 'machine-log', path: machine(0, 'log'), at: [3] },
   { name: 'machine-serial', path: machine(0, 'log?log=serial'), at: [3] },
   { name: 'machine-command', path: machine(0, 'command'), at: [3] },
