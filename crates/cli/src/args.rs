@@ -8,7 +8,7 @@ use clap_complete::Shell;
 use voidvm_model::spec::{Accel, Firmware, PortForward};
 use voidvm_model::{Bytes, MiB};
 
-use crate::commands::copies;
+use crate::commands::{copies, service};
 
 use crate::commands::image::ImageCommand;
 use crate::commands::storage::{PoolCommand, VolumeCommand};
@@ -83,6 +83,9 @@ pub(crate) enum Command {
     Doctor,
     /// Run the engine and its page until stopped.
     Serve(Serve),
+    /// Start the engine with the session (systemd).
+    #[command(subcommand)]
+    Service(service::ServiceCommand),
     /// Show versions.
     Version,
     /// Print a completion script.
@@ -112,6 +115,9 @@ pub(crate) struct Create {
     /// Stand on the library's image instead of copying it: made at once, and the image stays as long as the machine.
     #[arg(long, requires = "image", conflicts_with = "in_place")]
     pub(crate) linked: bool,
+    /// Encrypt the new empty disk; its key is kept in the keychain.
+    #[arg(long, conflicts_with_all = ["image", "demo"])]
+    pub(crate) encrypt: bool,
     /// An empty disk of the size --disk says, and nothing to boot from yet.
     #[arg(long, requires = "disk", conflicts_with_all = ["iso", "demo"])]
     pub(crate) empty: bool,
@@ -184,8 +190,11 @@ pub(crate) struct Start {
 #[derive(Debug, Args)]
 pub(crate) struct Stop {
     /// Names or ids.
-    #[arg(required = true, value_name = "VM")]
+    #[arg(required_unless_present = "all", value_name = "VM")]
     pub(crate) vms: Vec<String>,
+    /// Every machine that runs, those that start with the engine last, in the opposite order.
+    #[arg(long, conflicts_with = "vms")]
+    pub(crate) all: bool,
     /// Seconds the guest has.
     #[arg(long, value_name = "S", conflicts_with = "force")]
     pub(crate) timeout: Option<u32>,

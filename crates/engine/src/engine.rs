@@ -1,5 +1,6 @@
 //! The engine as the host uses it: open, ask, watch, close.
 
+mod autostart;
 mod copies;
 
 use std::os::unix::net::UnixStream;

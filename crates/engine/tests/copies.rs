@@ -304,3 +304,29 @@ async fn cloud_init_gets_its_cd_a_key_and_a_way_in() {
     let error = rig.engine.create(request, Origin::Cli).await.unwrap_err();
     assert_eq!(error.field.as_deref(), Some("cloudInit.user"));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn machines_start_with_the_engine_in_their_order_and_once_for_each_boot() {
+    let mut rows = Vec::new();
+    for (name, order) in [("second", Some(7)), ("first", Some(3)), ("never", None)] {
+        let mut machine = row(name, common::spec());
+        machine.meta.autostart =
+            order.map(|order| voidvm_model::vm::Autostart { order, delay_seconds: 0 });
+        rows.push(machine);
+    }
+    let rig = Rig::new(&Plan::default(), &rows).await;
+    rig.engine.autostart();
+    rig.until(rows[0].id, VmState::Running).await;
+    assert_eq!((rig.state(rows[1].id), rig.state(rows[2].id)), (VmState::Running, VmState::Stopped));
+    let log = rig.engine.operations(voidvm_model::contract::OperationListRequest::default()).await.unwrap();
+    let started: Vec<&str> = log.iter().rev().map(|operation| operation.subject.as_str()).collect();
+    assert_eq!(started, ["first", "second"]);
+    // What a person stops stays stopped, also when the engine is opened again.
+    rig.force_off(rows[0].id).await;
+    let rig = rig.reopen().await;
+    rig.engine.autostart();
+    rig.engine.ready().await;
+    let log = rig.engine.operations(voidvm_model::contract::OperationListRequest::default()).await.unwrap();
+    assert_eq!(log.iter().filter(|operation| operation.subject == "second").count(), 2, "a start and a stop");
+    rig.force_off(rows[1].id).await;
+}

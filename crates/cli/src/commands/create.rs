@@ -6,7 +6,6 @@ use serde_json::{Map, Value};
 use voidvm_host::payload::Payload;
 use voidvm_model::contract::{CloudInit, CreateSource, Empty, VmCreateRequest, VmRef};
 use voidvm_model::image::LibraryImage;
-use voidvm_model::spec::NetworkBackend;
 use voidvm_model::{Bytes, ErrorBody, ErrorCode, MachineSpec, Operation, VmId, VmView};
 
 use crate::args::Create;
@@ -71,6 +70,7 @@ async fn request(args: Create, client: &Client) -> Result<VmCreateRequest, Error
     put("cpus", args.cpus.map(json));
     put("memory", args.memory.map(json));
     put("firmware", args.firmware.map(|firmware| json(voidvm_model::spec::Firmware::from(firmware))));
+    put("encrypt", args.encrypt.then_some(Value::Bool(true)));
     put("tpm", args.tpm.then_some(Value::Bool(true)));
     put("os", args.os.map(json));
     put("cloudInit", cloud_init.map(json));

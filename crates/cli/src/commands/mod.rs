@@ -8,6 +8,7 @@ pub(crate) mod image;
 mod look;
 mod power;
 mod serve;
+pub(crate) mod service;
 mod set;
 pub(crate) mod storage;
 
@@ -31,6 +32,7 @@ pub(crate) async fn run(command: Command, config: Config, format: Format) -> Res
             output::print(&String::from_utf8_lossy(&script))?;
         }
         Command::Serve(args) => serve::serve(args, config, format).await?,
+        Command::Service(command) => service::service(command, format)?,
         command => {
             let client = Client::open(config).await?;
             let outcome = with_engine(command, &client, format).await;
@@ -65,6 +67,10 @@ async fn with_engine(command: Command, client: &Client, format: Format) -> Resul
         Command::Pool(command) => storage::pool(command, client, format).await,
         Command::Volume(command) => storage::volume(command, client, format).await,
         Command::Console(args) => console::attach(&args.vm, client, format).await,
-        Command::Doctor | Command::Version | Command::Completion { .. } | Command::Serve(_) => Ok(()),
+        Command::Doctor
+        | Command::Version
+        | Command::Completion { .. }
+        | Command::Serve(_)
+        | Command::Service(_) => Ok(()),
     }
 }

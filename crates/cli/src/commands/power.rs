@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 use serde::Serialize;
-use voidvm_model::contract::{VmRef, VmStartRequest, VmStopRequest};
+use voidvm_model::contract::{VmListRequest, VmRef, VmStartRequest, VmStopRequest};
 use voidvm_model::{ErrorBody, Operation, VmState, VmView};
 
 use crate::args::{Start, Stop};
@@ -30,13 +30,43 @@ pub(crate) async fn start(args: Start, client: &Client, format: Format) -> Resul
 }
 
 pub(crate) async fn stop(args: Stop, client: &Client, format: Format) -> Result<(), ErrorBody> {
-    let outcomes = join_all(args.vms.iter().map(|vm| async {
-        let found = client.find(vm).await?;
+    let one = async |found: VmView| {
         let request = VmStopRequest { id: found.id, force: args.force, timeout_seconds: args.timeout };
         act(client, "vm.stop", &found, &request).await
-    }))
-    .await;
+    };
+    if !args.all {
+        let outcomes = join_all(args.vms.iter().map(async |vm| one(client.find(vm).await?).await)).await;
+        return show_all(outcomes, format);
+    }
+    let running: Vec<VmView> = client.call("vm.list", &VmListRequest::default()).await?;
+    let mut outcomes = Vec::new();
+    for together in stop_order(running) {
+        outcomes.extend(join_all(together.into_iter().map(one)).await);
+    }
+    if outcomes.is_empty() {
+        return match format {
+            Format::Json => document(&Vec::<VmView>::new()),
+            Format::Text => line("nothing runs"),
+        };
+    }
     show_all(outcomes, format)
+}
+
+/// Machines that run, by the turn in which they stop: first those nothing waits for, then the others against the order in which
+/// they start.
+fn stop_order(mut vms: Vec<VmView>) -> Vec<Vec<VmView>> {
+    vms.retain(|vm| vm.state.is_live());
+    let turn = |vm: &VmView| vm.meta.autostart.map(|autostart| autostart.order);
+    vms.sort_by_key(|vm| std::cmp::Reverse(turn(vm)));
+    let (ordered, free): (Vec<_>, Vec<_>) = vms.into_iter().partition(|vm| turn(vm).is_some());
+    let mut turns = vec![free];
+    for vm in ordered {
+        match turns.last_mut().filter(|last| last.first().is_some_and(|other| turn(other) == turn(&vm))) {
+            Some(last) => last.push(vm),
+            None => turns.push(vec![vm]),
+        }
+    }
+    turns
 }
 
 pub(crate) async fn simple(name: &str, vm: &str, client: &Client, format: Format) -> Result<(), ErrorBody> {

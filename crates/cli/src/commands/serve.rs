@@ -37,6 +37,7 @@ async fn serve_host(host: &voidvm_host::Host, args: &Serve, format: Format) -> R
     let address = args.listen.unwrap_or_else(|| SocketAddr::from(([127, 0, 0, 1], port)));
     let api = LocalApi::start(host, address).await?;
     announce(host, &api, args, format).await?;
+    host.engine().autostart();
     tokio::select! {
         _ = terminate.recv() => {}
         _ = interrupt.recv() => {}

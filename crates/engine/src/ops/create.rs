@@ -25,6 +25,7 @@ use super::{clone, files, launch, login, update};
 use crate::images::{self, Held};
 use crate::ledger::Ticket;
 use crate::shared::Shared;
+use crate::storage;
 use crate::{platform, secrets};
 
 /// How the first disk comes to be.
@@ -254,6 +255,10 @@ impl Source {
                     .with_field("source.path")
                     .with_hint("Copy the image instead, or change the file's owner or mode."));
                 }
+                // Nobody works on it, and nobody stands on it: the guest will write to it.
+                let field = |error: ErrorBody| error.with_field("source.path");
+                shared.holds.check(path).map_err(field)?;
+                storage::check_childless(shared, path).await.map_err(field)?;
                 let format = usable_format(&image)?;
                 spec.disks.push(Disk { file: path.clone(), format, owner: FileOwner::User, ..own });
                 (DiskPlan::None, Some(path.clone()))

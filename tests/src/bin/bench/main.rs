@@ -1,7 +1,7 @@
 //! `./dev bench`: how fast and how small voidVM is, each figure beside what it is measured against, in one run.
 //!
 //! Nothing here passes or fails: figures are printed for people to compare. Absolute times depend on the machine and its load; the
-//! ratios are what to quote. A part is named on the command line (`start`, `list`, `storage`, `import`, `memory`, `window`, `console`); all of them without.
+//! ratios are what to quote. A part is named on the command line (`start`, `list`, `storage`, `import`, `copies`, `memory`, `window`, `console`); all of them without.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -13,6 +13,7 @@
     reason = "a developer's tool: it prints, and ends when something does not hold"
 )]
 
+mod copies;
 mod figures;
 mod import;
 mod list;
@@ -24,11 +25,12 @@ mod window;
 
 fn main() {
     let wanted: Vec<String> = std::env::args().skip(1).filter(|arg| !arg.starts_with('-')).collect();
-    let parts: [(&str, fn()); 7] = [
+    let parts: [(&str, fn()); 8] = [
         ("start", start::run),
         ("list", list::run),
         ("storage", storage::run),
         ("import", import::run),
+        ("copies", copies::run),
         ("memory", memory::run),
         ("window", window::run),
         ("console", window::console),
