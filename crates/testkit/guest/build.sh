@@ -7,6 +7,8 @@
 #                                   guest.iso             the same as a CD, BIOS and UEFI, with install-to-disk
 #   build.sh --packages      prints the apt packages it needs
 #
+# It runs in 256 MiB; under UEFI it wants 512 MiB to start, for GRUB works in a quarter of the memory.
+#
 # The kernel, agent, ssh server and their libraries are fetched with `apt-get download` into $CACHE (default:
 # ~/.cache/voidvm/guest-debs), never installed. SSH_PUBKEY, when set, may log in as root; the password is "voidvm".
 # What the guest does and prints is in rootfs/init.

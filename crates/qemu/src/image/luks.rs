@@ -3,17 +3,20 @@
 use std::ffi::OsStr;
 use std::path::Path;
 use std::process::Stdio;
+use std::time::Duration;
 
 use voidvm_model::Bytes;
 
 use super::make::Part;
-use super::{ImageError, PATIENCE, QemuImg, absolute};
+use super::{ImageError, QemuImg, absolute};
 use crate::secret::Key;
 use crate::tool;
 
 /// qemu-img times its own work to choose how often a key is hashed. Where the kernel counts time in ticks, a fast computer is
 /// done within one, and qemu-img gives up; the next time the tick falls elsewhere.
 const WITHIN_A_TICK: &str = "Unable to get accurate CPU usage";
+/// Timing itself takes qemu-img a second or two of work, which a busy computer stretches.
+const TIMED: Duration = Duration::from_secs(120);
 /// How often it is tried: each fails about half the time there.
 const ATTEMPTS: u32 = 32;
 
@@ -45,7 +48,7 @@ impl QemuImg {
                 .stdin(Stdio::from(key.in_memory().map_err(io_error)?))
                 .spawn()
                 .map_err(|source| ImageError::Exec { program: self.path().to_owned(), source })?;
-            let finished = self.ended(tool::finish(child, PATIENCE).await)?;
+            let finished = self.ended(tool::finish(child, TIMED).await)?;
             if finished.status.success() {
                 break;
             }
