@@ -29,7 +29,11 @@ pub fn run() {
         if number == 0 { first = took } else { ours.push(took) }
     }
     println!("first linked clone of a machine: {first:.1} ms");
-    println!("each one after it: p50 {:.1} ms, p99 {:.1} ms (goal 50 ms)", median(&ours), quantile(&ours, 0.99));
+    println!(
+        "each one after it: p50 {:.1} ms, p99 {:.1} ms (goal 50 ms)",
+        median(&ours),
+        quantile(&ours, 0.99)
+    );
     let dir = tempfile::Builder::new().prefix("vvb").tempdir().unwrap();
     let theirs: Vec<f64> = (0..CLONES)
         .map(|number| {
