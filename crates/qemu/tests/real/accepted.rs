@@ -137,6 +137,7 @@ impl Asked {
         self.property(&format!("/machine/peripheral/{id}"), property).await
     }
 
+    #[expect(clippy::needless_pass_by_value, reason = "answers are made where they are compared")]
     fn same<T: PartialEq + std::fmt::Debug>(&mut self, what: &str, is: T, should: T) {
         if is != should {
             self.wrong.push(format!("{what}: is {is:?}, should be {should:?}"));
@@ -188,18 +189,15 @@ impl Asked {
     async fn board(&mut self) {
         let kind = self.property("/machine", "type").await;
         let kind = kind.as_str().unwrap_or_default().to_owned();
-        match &self.spec.machine_version {
-            Some(version) => {
-                let wanted = format!("{}-machine", version.as_str());
-                self.same("machine type", kind, wanted);
-            }
-            None => {
-                let chipset = match self.spec.machine {
-                    MachineType::Q35 => "pc-q35-",
-                    MachineType::I440fx => "pc-i440fx-",
-                };
-                self.same("chipset", kind.starts_with(chipset), true);
-            }
+        if let Some(version) = &self.spec.machine_version {
+            let wanted = format!("{}-machine", version.as_str());
+            self.same("machine type", kind, wanted);
+        } else {
+            let chipset = match self.spec.machine {
+                MachineType::Q35 => "pc-q35-",
+                MachineType::I440fx => "pc-i440fx-",
+            };
+            self.same("chipset", kind.starts_with(chipset), true);
         }
         self.same("HPET", self.property("/machine", "hpet").await, (!self.spec.hyperv).into());
         let secure = self.spec.firmware == Firmware::UefiSecure;

@@ -140,7 +140,7 @@ pub(crate) fn network() -> Vec<Row> {
             }
         }
         let cards = |n: u8| {
-            let model = if n % 2 == 0 { NicModel::Virtio } else { NicModel::E1000e };
+            let model = if n.is_multiple_of(2) { NicModel::Virtio } else { NicModel::E1000e };
             nic(n, model, if n % 3 == 2 { NetworkBackend::None } else { NetworkBackend::user(vec![]) })
         };
         rows.push((
@@ -297,7 +297,7 @@ pub(crate) fn extras() -> Vec<Row> {
         });
         row("sixteen lines", &|s| s.channels = (0..16).map(|n| line(n, ChannelKind::Virtio)).collect());
         row("lines of both kinds", &|s| {
-            let kind = |n: usize| if n % 2 == 0 { ChannelKind::Serial } else { ChannelKind::Virtio };
+            let kind = |n: usize| if n.is_multiple_of(2) { ChannelKind::Serial } else { ChannelKind::Virtio };
             s.channels = (0..6).map(|n| line(n, kind(n))).collect();
         });
         row("a 9p folder", &|s| s.shares = vec![share(0, ShareKind::NineP)]);
