@@ -52,10 +52,9 @@ pub(crate) fn read(text: &str, draft: &mut Draft<'_>) -> Result<(), ForeignError
     for item in &items {
         let bus = match text_of(*item, "ResourceType") {
             Some("5") => DiskBus::Ide,
-            // Guests know SATA where they may not know virtio.
-            Some("6") => DiskBus::Sata,
             Some("20") if subtype(*item).to_ascii_lowercase().contains("nvme") => DiskBus::Nvme,
-            Some("20") => DiskBus::Sata,
+            // Guests know SATA where they may not know virtio.
+            Some("6" | "20") => DiskBus::Sata,
             _ => continue,
         };
         if text_of(*item, "ResourceType") == Some("6") && subtype(*item).eq_ignore_ascii_case("virtio-scsi") {

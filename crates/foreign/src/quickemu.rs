@@ -7,6 +7,28 @@ use voidvm_model::spec::{Audio, DiskBus, Firmware, GuestClock, NicModel, PortFor
 use crate::ForeignError;
 use crate::draft::{Draft, size};
 
+/// What is read, or says only how quickemu makes the disk.
+const KNOWN: [&str; 18] = [
+    "disk_img",
+    "guest_os",
+    "cpu_cores",
+    "ram",
+    "tpm",
+    "boot",
+    "secureboot",
+    "iso",
+    "fixed_iso",
+    "port_forwards",
+    "ssh_port",
+    "network",
+    "macaddr",
+    "usb_devices",
+    "disk_size",
+    "preallocation",
+    "display",
+    "disk_format",
+];
+
 pub(crate) fn read(text: &str, draft: &mut Draft<'_>) -> Result<(), ForeignError> {
     let mut values: BTreeMap<&str, Vec<String>> = BTreeMap::new();
     for line in text.lines() {
@@ -89,26 +111,6 @@ pub(crate) fn read(text: &str, draft: &mut Draft<'_>) -> Result<(), ForeignError
             _ => draft.leave(device, "It is no USB device like 046d:082d."),
         }
     }
-    const KNOWN: [&str; 18] = [
-        "disk_img",
-        "guest_os",
-        "cpu_cores",
-        "ram",
-        "tpm",
-        "boot",
-        "secureboot",
-        "iso",
-        "fixed_iso",
-        "port_forwards",
-        "ssh_port",
-        "network",
-        "macaddr",
-        "usb_devices",
-        "disk_size",
-        "preallocation",
-        "display",
-        "disk_format",
-    ];
     for (key, value) in &values {
         if !KNOWN.contains(key) {
             draft.leave(format!("{key}={}", value.join(" ")), "voidVM has no such setting.");

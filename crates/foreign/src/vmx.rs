@@ -66,7 +66,7 @@ pub(crate) fn read(text: &str, draft: &mut Draft<'_>) -> Result<(), ForeignError
             _ if kind == "cdrom-raw" || kind == "atapi-cdrom" => draft.cdrom(None),
             file if kind == "cdrom-image" => draft.cdrom(file),
             Some(file) if kind.contains("rawdisk") => {
-                draft.leave(file, "Disks of the host do not come along.")
+                draft.leave(file, "Disks of the host do not come along.");
             }
             Some(file) => draft.disk(file, bus),
             None => {}
@@ -117,15 +117,12 @@ fn unquoted(value: &str) -> String {
     while let Some((before, after)) = rest.split_once('|') {
         plain.push_str(before);
         let code = after.get(..2).and_then(|hex| u8::from_str_radix(hex, 16).ok());
-        match code {
-            Some(code) => {
-                plain.push(char::from(code));
-                rest = &after[2..];
-            }
-            None => {
-                plain.push('|');
-                rest = after;
-            }
+        if let Some(code) = code {
+            plain.push(char::from(code));
+            rest = &after[2..];
+        } else {
+            plain.push('|');
+            rest = after;
         }
     }
     plain.push_str(rest);
