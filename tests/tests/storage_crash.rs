@@ -226,8 +226,7 @@ fn check(
         ("volume.resize", Some(OperationStatus::Succeeded)) => {
             assert_eq!(own[0].virtual_size.0, world.size, "{context}");
         }
-        ("volume.move", _) => {}
-        ("volume.delete", _) => {}
+        ("volume.move" | "volume.delete", _) => {}
         _ => assert!(!moved, "{context}"),
     }
     for dir in [home.data().as_path(), far] {

@@ -63,7 +63,7 @@ fn a_machine_that_runs_is_changed_sleeps_and_is_thrown_away() {
     let after = home.json(&["set", "web", "link=off", "tpm=on"]);
     assert_eq!(after["run"]["spec"]["nics"][0]["link"], false);
     assert_eq!(after["pending"][0]["field"], "tpm");
-    assert!(home.run(&["show", "web"]).stdout.contains("tpm: false to true"));
+    assert!(home.run(["show", "web"]).stdout.contains("tpm: false to true"));
     home.json(&["set", "web", "detach=disk1", "tpm=off"]);
     assert_eq!(home.json(&["show", "web"])["run"]["spec"]["disks"].as_array().unwrap().len(), 1);
     assert_eq!(home.json(&["suspend", "web"])["state"], "suspended");

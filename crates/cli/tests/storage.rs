@@ -1,5 +1,4 @@
 //! `voidvm pool` and `voidvm volume` from outside, as scripts use them.
-#![expect(clippy::unwrap_used, reason = "a test")]
 
 use serde_json::json;
 use voidvm_model::ErrorCode;

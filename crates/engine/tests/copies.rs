@@ -310,8 +310,7 @@ async fn machines_start_with_the_engine_in_their_order_and_once_for_each_boot() 
     let mut rows = Vec::new();
     for (name, order) in [("second", Some(7)), ("first", Some(3)), ("never", None)] {
         let mut machine = row(name, common::spec());
-        machine.meta.autostart =
-            order.map(|order| voidvm_model::vm::Autostart { order, delay_seconds: 0 });
+        machine.meta.autostart = order.map(|order| voidvm_model::vm::Autostart { order, delay_seconds: 0 });
         rows.push(machine);
     }
     let rig = Rig::new(&Plan::default(), &rows).await;

@@ -12,11 +12,11 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-use common::shell::{AT_ONCE, BOOT, Shell};
+use common::shell::{AT_ONCE, Shell};
 use common::{Rig, row, spec};
 use voidvm_model::contract::VmUpdateRequest;
 use voidvm_model::spec::{
-    Cdrom, Disk, DiskBus, DiskFormat, FileOwner, MacAddr, MachineType, NetworkBackend, Nic, PortForward,
+    Cdrom, Disk, DiskFormat, FileOwner, MacAddr, MachineType, NetworkBackend, Nic, PortForward,
 };
 use voidvm_model::{DeviceId, ErrorCode, MachineSpec, MiB, Origin, VmId, VmState, VmView};
 use voidvm_store::VmRow;

@@ -14,6 +14,9 @@ use voidvm_model::transfer::{ExportFormat, VmCloneRequest, VmExportRequest, VmIm
 use voidvm_model::{Bytes, ErrorCode, OperationStatus, Origin, VmView};
 use voidvm_testkit::Plan;
 
+/// Names, kinds and contents of an archive.
+type Entries<'a> = Vec<(&'a str, tar::EntryType, &'a [u8])>;
+
 fn run(program: &str, args: &[&str]) -> String {
     let output = Command::new(program).args(args).output().unwrap();
     let text =
@@ -250,7 +253,7 @@ async fn an_archive_decides_neither_where_something_is_written_nor_what_a_guest_
     run("qemu-img", &["create", "-q", "-f", "qcow2", "-o", &backing, overlay.to_str().unwrap()]);
     let overlay = std::fs::read(overlay).unwrap();
     let regular = tar::EntryType::Regular;
-    let cases: [(&str, Vec<(&str, tar::EntryType, &[u8])>); 5] = [
+    let cases: [(&str, Entries<'_>); 5] = [
         ("climbs", vec![("m.ovf", regular, ovf.as_bytes()), ("../../evil", regular, b"x")]),
         ("absolute", vec![("m.ovf", regular, ovf.as_bytes()), ("/tmp/evil-of-a-test", regular, b"x")]),
         ("link", vec![("m.ovf", regular, ovf.as_bytes()), ("disk.vmdk", tar::EntryType::Symlink, b"")]),

@@ -276,7 +276,7 @@ async fn images_come_back_as_they_were_stored() {
         }),
         cloud_init: true,
         source: Some("https://example.org/x.iso".to_owned()),
-        created_at: common::at(0),
+        created_at: at(0),
     };
     store.images().insert(&row).await.unwrap();
     assert_eq!(store.images().get(row.id).await.unwrap().as_ref(), Some(&row));

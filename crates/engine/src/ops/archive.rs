@@ -201,7 +201,7 @@ fn write_new(path: &Path, content: &mut impl Read) -> io::Result<()> {
 
 /// An error of writing, or the word that it was given up.
 pub(super) fn io_or_cancel(path: &Path, error: &io::Error) -> ErrorBody {
-    if error.get_ref().is_some_and(|inner| inner.is::<Cancelled>()) {
+    if error.get_ref().is_some_and(<dyn std::error::Error + Send + Sync + 'static>::is::<Cancelled>) {
         return ErrorBody::new(ErrorCode::Cancelled, "Cancelled.");
     }
     match error.kind() {
@@ -213,7 +213,7 @@ pub(super) fn io_or_cancel(path: &Path, error: &io::Error) -> ErrorBody {
 }
 
 fn broken(error: &io::Error) -> ErrorBody {
-    if error.get_ref().is_some_and(|inner| inner.is::<Cancelled>()) {
+    if error.get_ref().is_some_and(<dyn std::error::Error + Send + Sync + 'static>::is::<Cancelled>) {
         return ErrorBody::new(ErrorCode::Cancelled, "Cancelled.");
     }
     ErrorBody::new(ErrorCode::ImageInvalid, "The archive is broken or cut off.")

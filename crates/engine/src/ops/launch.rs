@@ -190,12 +190,11 @@ pub(crate) async fn launch(
     {
         outcome = Err(body.into());
     }
-    match &mut outcome {
-        Ok(attached) => attached.companions = companions,
-        Err(_) => {
-            end(&process, &dir).await;
-            companions.end(Duration::ZERO).await;
-        }
+    if let Ok(attached) = &mut outcome {
+        attached.companions = companions;
+    } else {
+        end(&process, &dir).await;
+        companions.end(Duration::ZERO).await;
     }
     outcome
 }

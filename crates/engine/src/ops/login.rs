@@ -104,7 +104,7 @@ mod tests {
         let key = dir.path().join("id_ed25519");
         assert!(words.lines().any(|word| word == key.to_str().unwrap()), "{words}");
         assert!(words.lines().last() == Some("ada@127.0.0.1"));
-        use std::os::unix::fs::PermissionsExt;
-        assert_eq!(std::fs::metadata(&key).unwrap().permissions().mode() & 0o777, 0o600);
+        let mode = std::os::unix::fs::MetadataExt::mode(&std::fs::metadata(&key).unwrap());
+        assert_eq!(mode & 0o777, 0o600);
     }
 }

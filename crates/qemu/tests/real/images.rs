@@ -194,8 +194,8 @@ async fn real_disks_of_other_programs_are_read_whole_or_refused() {
     };
     raw_disk(&at("raw"), 8 << 20);
     let noise: Vec<u8> = (0..1_u32 << 20).flat_map(|n| n.wrapping_mul(2_654_435_761).to_le_bytes()).collect();
-    use std::os::unix::fs::FileExt as _;
-    std::fs::OpenOptions::new().write(true).open(at("raw")).unwrap().write_all_at(&noise, 1 << 20).unwrap();
+    let raw = std::fs::OpenOptions::new().write(true).open(at("raw")).unwrap();
+    std::os::unix::fs::FileExt::write_all_at(&raw, &noise, 1 << 20).unwrap();
     for (name, args, kind) in [
         ("sparse.vmdk", &["-O", "vmdk"][..], ImageKind::Vmdk),
         ("stream.vmdk", &["-O", "vmdk", "-o", "subformat=streamOptimized"], ImageKind::Vmdk),

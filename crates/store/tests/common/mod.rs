@@ -74,7 +74,7 @@ pub(crate) fn operation(vm: &VmRow, status: OperationStatus) -> Operation {
         progress: Some(Progress { done: 5, total: 10 }),
         cancellable: !status.is_final(),
         result: (status == OperationStatus::Succeeded)
-            .then(|| OperationResult::Reclaimed { before: Bytes(9), after: Bytes(4) }),
+            .then_some(OperationResult::Reclaimed { before: Bytes(9), after: Bytes(4) }),
         error: (status == OperationStatus::Failed).then(|| ErrorBody::new(ErrorCode::DiskFull, "Full.")),
         stderr: Some("qemu-img: no space".to_owned()),
     }

@@ -79,7 +79,6 @@ pub(crate) fn run(
             json!({})
         }
         "qom-get" => qom_get(machine, text("property"))?,
-        "migrate-set-parameters" | "migrate-set-capabilities" | "migrate_cancel" => json!({}),
         "migrate" => migrate(machine, text("uri"))?,
         "migrate-incoming" => migrate_incoming(machine, text("uri"))?,
         "query-migrate" => json!({
@@ -90,7 +89,15 @@ pub(crate) fn run(
         "input-send-event" if machine.run_state() != RunState::Running => {
             return Err(Refusal::generic("VM not running"));
         }
-        "qom-set" | "input-send-event" | "set_password" | "expire_password" | "block_resize" | "set_link"
+        "migrate-set-parameters"
+        | "migrate-set-capabilities"
+        | "migrate_cancel"
+        | "qom-set"
+        | "input-send-event"
+        | "set_password"
+        | "expire_password"
+        | "block_resize"
+        | "set_link"
         | "quit" => json!({}),
         "blockdev-open-tray" => machine.devices.open_tray(text("id"), machine.plan().locked_trays)?,
         "blockdev-close-tray" => machine.devices.close_tray(text("id")),
