@@ -128,6 +128,9 @@ async fn a_tpm_whose_state_is_broken_refuses_the_start() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn passt_opens_the_forwards_and_a_folder_that_is_not_there_is_named() {
+    if !voidvm_testkit::host::namespaces() {
+        return;
+    }
     let port = voidvm_testkit::port::free();
     let network =
         NetworkBackend::User { stack: UserStack::Passt, forwards: vec![PortForward::tcp(port, 80)] };

@@ -83,6 +83,9 @@ async fn a_record_of_a_process_that_is_another_now_is_left_alone() {
 
 #[tokio::test]
 async fn a_network_listens_and_ends_with_qemus_end_of_it() {
+    if !voidvm_testkit::host::namespaces() {
+        return;
+    }
     let (_root, dir) = run_dir();
     let port = voidvm_testkit::port::free();
     let mut companions = Companions::none(dir.clone());
@@ -114,6 +117,9 @@ async fn a_taken_port_ends_it_with_its_words() {
 
 #[tokio::test]
 async fn a_folder_is_served_whatever_its_name() {
+    if !voidvm_testkit::host::namespaces() {
+        return;
+    }
     let (root, dir) = run_dir();
     let folder = root.path().join("a, b\\c");
     std::fs::create_dir(&folder).unwrap();

@@ -11,6 +11,7 @@ pub mod disk;
 pub mod fake;
 pub mod guest;
 pub mod home;
+pub mod host;
 pub mod plan;
 pub mod port;
 pub mod program;
