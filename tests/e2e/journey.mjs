@@ -105,7 +105,7 @@ async function travel(kind) {
   const [row] = await world.rows(`select state from vms where name = '${name}'`)
   assert.equal(row.state, 'stopped')
   const operations = await world.rows(
-    `select kind, status from operations where vm_name = '${name}' order by id`,
+    `select kind, status from operations where subject = '${name}' order by id`,
   )
   assert.deepEqual(
     operations.map(({ kind, status }) => `${kind} ${status}`),
