@@ -62,6 +62,11 @@ pub enum Event {
     ImagesChanged,
     /// Pools or volumes are different.
     StorageChanged,
+    /// A machine's snapshots are different.
+    SnapshotsChanged {
+        /// Which machine's.
+        vm_id: VmId,
+    },
     /// Settings are different.
     SettingsChanged,
 }
@@ -77,6 +82,9 @@ impl Event {
             Self::OperationChanged { .. } => &["operation.list", "operation.get"],
             Self::ImagesChanged => &["image.list", "image.get", "image.catalogue", "volume.list"],
             Self::StorageChanged => &["pool.list", "volume.list", "vm.files", "system.stats"],
+            Self::SnapshotsChanged { .. } => {
+                &["snapshot.list", "snapshot.compare", "snapshot.picture", "vm.files", "volume.list"]
+            }
             Self::SettingsChanged => &["settings.get", "system.doctor", "system.defaults"],
         }
     }

@@ -62,6 +62,11 @@ uuid_id!(
     now_v7
 );
 uuid_id!(
+    /// A machine snapshot. Version 7: sorts by the time it was asked for.
+    SnapshotId,
+    now_v7
+);
+uuid_id!(
     /// Names a secret in the keychain; says nothing of it.
     SecretId,
     new_v4

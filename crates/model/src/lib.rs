@@ -7,6 +7,7 @@
 //! * [`vm`]: what a machine is doing (states, views, samples).
 //! * [`operation`]: work that takes time, as rows that outlive a crash.
 //! * [`image`], [`storage`], [`transfer`], [`guest_os`]: the library, pools and volumes, copies of machines, presets.
+//! * [`snapshot`]: machine snapshots.
 //! * [`contract`]: the command list and its requests; [`event`]: what changes are announced.
 //! * [`input`]: keys and pointer of a console.
 //! * [`error`]: the closed set of error codes with their HTTP status and exit code.
@@ -20,6 +21,7 @@ pub mod image;
 pub mod input;
 pub mod operation;
 pub mod settings;
+pub mod snapshot;
 pub mod spec;
 pub mod storage;
 pub mod system;
@@ -29,7 +31,7 @@ pub mod vm;
 
 pub use error::{ErrorBody, ErrorCode};
 pub use event::{Event, EventEnvelope, Origin, StreamItem};
-pub use ids::{DeviceId, ImageId, OperationId, PoolId, SecretId, VmId};
+pub use ids::{DeviceId, ImageId, OperationId, PoolId, SecretId, SnapshotId, VmId};
 pub use input::InputEvent;
 pub use operation::{Operation, OperationKind, OperationResult, OperationStatus};
 pub use settings::Settings;

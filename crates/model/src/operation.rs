@@ -7,7 +7,7 @@ use ts_rs::TS;
 
 use crate::error::ErrorBody;
 use crate::event::Origin;
-use crate::ids::{ImageId, OperationId, PoolId, VmId};
+use crate::ids::{ImageId, OperationId, PoolId, SnapshotId, VmId};
 use crate::storage::VolumeCheck;
 use crate::units::Bytes;
 
@@ -63,11 +63,21 @@ pub enum OperationKind {
     VolumeCheck,
     /// Remove a volume.
     VolumeDelete,
+    /// Take a machine snapshot.
+    SnapshotCreate,
+    /// Go back to one.
+    SnapshotRestore,
+    /// Remove one.
+    SnapshotDelete,
+    /// Make machines of one.
+    SnapshotFork,
+    /// Merge layers of disks that no snapshot needs any more.
+    SnapshotMerge,
 }
 
 impl OperationKind {
     /// Every kind.
-    pub const ALL: [Self; 24] = [
+    pub const ALL: [Self; 29] = [
         Self::Create,
         Self::Update,
         Self::Start,
@@ -92,6 +102,11 @@ impl OperationKind {
         Self::VolumeReclaim,
         Self::VolumeCheck,
         Self::VolumeDelete,
+        Self::SnapshotCreate,
+        Self::SnapshotRestore,
+        Self::SnapshotDelete,
+        Self::SnapshotFork,
+        Self::SnapshotMerge,
     ];
 
     /// The wire form.
@@ -122,6 +137,11 @@ impl OperationKind {
             Self::VolumeReclaim => "volume_reclaim",
             Self::VolumeCheck => "volume_check",
             Self::VolumeDelete => "volume_delete",
+            Self::SnapshotCreate => "snapshot_create",
+            Self::SnapshotRestore => "snapshot_restore",
+            Self::SnapshotDelete => "snapshot_delete",
+            Self::SnapshotFork => "snapshot_fork",
+            Self::SnapshotMerge => "snapshot_merge",
         }
     }
 }
@@ -182,7 +202,7 @@ pub struct Progress {
 }
 
 /// What came of an operation that has more to say than that it is done.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema, TS)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema, TS)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum OperationResult {
     /// Space was given back.
@@ -198,6 +218,14 @@ pub enum OperationResult {
     Removed {
         /// What it took on the disk.
         bytes: Bytes,
+    },
+    /// A snapshot was taken.
+    #[serde(rename_all = "camelCase")]
+    Snapshotted {
+        /// Which.
+        snapshot: SnapshotId,
+        /// How long the guest was held, in milliseconds; none where nothing ran.
+        pause_ms: Option<f64>,
     },
 }
 

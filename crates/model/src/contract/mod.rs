@@ -134,6 +134,22 @@ macro_rules! for_each_command {
             vm_import_inspect "vm.import.inspect" Query Post "/vms/import/inspect" Admin: ImportInspectRequest => ImportPlan;
             /// How to reach a guest by ssh.
             vm_ssh "vm.ssh" Query Get "/vms/{id}/ssh" Operate: VmRef => Option<SshAccess>;
+            /// A machine's snapshots, as a tree.
+            snapshot_list "snapshot.list" Query Get "/vms/{id}/snapshots" Read: VmRef => SnapshotTree;
+            /// Take a snapshot of the whole machine; a running guest is held for some hundredths of a second.
+            snapshot_create "snapshot.create" Operation Post "/vms/{id}/snapshots" Operate: SnapshotCreateRequest => Operation;
+            /// Change a snapshot's name, text, tags, or whether it is kept for good.
+            snapshot_update "snapshot.update" Mutation Put "/vms/{id}/snapshots/{snapshot}" Operate: SnapshotUpdateRequest => Snapshot;
+            /// Go back to a snapshot; the present state is kept as another one first.
+            snapshot_restore "snapshot.restore" Operation Post "/vms/{id}/snapshots/{snapshot}/restore" Operate: SnapshotRestoreRequest => Operation;
+            /// Remove a snapshot; what others need of it stays.
+            snapshot_delete "snapshot.delete" Operation Delete "/vms/{id}/snapshots/{snapshot}" Admin: SnapshotRef => Operation;
+            /// Make new machines of a snapshot, which share its disks.
+            snapshot_fork "snapshot.fork" Operation Post "/vms/{id}/snapshots/{snapshot}/fork" Admin: SnapshotForkRequest => Operation;
+            /// What differs between two snapshots, or between one and the present.
+            snapshot_compare "snapshot.compare" Query Get "/vms/{id}/snapshots/{snapshot}/compare" Read: SnapshotCompareRequest => SnapshotDifference;
+            /// The screen at the instant of a snapshot, as a small picture.
+            snapshot_picture "snapshot.picture" Query Get "/vms/{id}/snapshots/{snapshot}/picture" Read: SnapshotRef => Option<Picture>;
             /// Every image of the library, by name.
             image_list "image.list" Query Get "/images" Read: Empty => Vec<LibraryImage>;
             /// One image.
@@ -218,6 +234,10 @@ pub mod commands {
     };
     pub use crate::operation::Operation;
     pub use crate::settings::SettingsView;
+    pub use crate::snapshot::{
+        Snapshot, SnapshotCompareRequest, SnapshotCreateRequest, SnapshotDifference, SnapshotForkRequest,
+        SnapshotRef, SnapshotRestoreRequest, SnapshotTree, SnapshotUpdateRequest,
+    };
     pub use crate::spec::MachineFile;
     pub use crate::storage::{
         Pool, PoolCreateRequest, PoolRef, PoolUpdateRequest, Volume, VolumeCopyRequest, VolumeCreateRequest,

@@ -18,4 +18,8 @@ id: VmId, } | { "type": "operation_changed",
 /**
  * The whole of it.
  */
-operation: Operation, } | { "type": "images_changed" } | { "type": "storage_changed" } | { "type": "settings_changed" };
+operation: Operation, } | { "type": "images_changed" } | { "type": "storage_changed" } | { "type": "snapshots_changed", 
+/**
+ * Which machine's.
+ */
+vmId: VmId, } | { "type": "settings_changed" };

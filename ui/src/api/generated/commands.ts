@@ -36,6 +36,15 @@ import type { PoolRef } from './PoolRef'
 import type { PoolUpdateRequest } from './PoolUpdateRequest'
 import type { SettingsUpdateRequest } from './SettingsUpdateRequest'
 import type { SettingsView } from './SettingsView'
+import type { Snapshot } from './Snapshot'
+import type { SnapshotCompareRequest } from './SnapshotCompareRequest'
+import type { SnapshotCreateRequest } from './SnapshotCreateRequest'
+import type { SnapshotDifference } from './SnapshotDifference'
+import type { SnapshotForkRequest } from './SnapshotForkRequest'
+import type { SnapshotRef } from './SnapshotRef'
+import type { SnapshotRestoreRequest } from './SnapshotRestoreRequest'
+import type { SnapshotTree } from './SnapshotTree'
+import type { SnapshotUpdateRequest } from './SnapshotUpdateRequest'
 import type { SshAccess } from './SshAccess'
 import type { VersionInfo } from './VersionInfo'
 import type { VmCloneRequest } from './VmCloneRequest'
@@ -80,6 +89,7 @@ export type { CheckId } from './CheckId'
 export type { CheckStatus } from './CheckStatus'
 export type { CloseAction } from './CloseAction'
 export type { CloudInit } from './CloudInit'
+export type { Consistency } from './Consistency'
 export type { ConsoleTicket } from './ConsoleTicket'
 export type { CpuModel } from './CpuModel'
 export type { CpuTopology } from './CpuTopology'
@@ -91,6 +101,7 @@ export type { DirectoryListing } from './DirectoryListing'
 export type { Discard } from './Discard'
 export type { Disk } from './Disk'
 export type { DiskBus } from './DiskBus'
+export type { DiskDifference } from './DiskDifference'
 export type { DiskFormat } from './DiskFormat'
 export type { Display } from './Display'
 export type { DoctorReport } from './DoctorReport'
@@ -163,6 +174,7 @@ export type { PoolUpdateRequest } from './PoolUpdateRequest'
 export type { PortForward } from './PortForward'
 export type { Progress } from './Progress'
 export type { Protocol } from './Protocol'
+export type { RestoreTo } from './RestoreTo'
 export type { RunView } from './RunView'
 export type { SecretId } from './SecretId'
 export type { SettingOrigin } from './SettingOrigin'
@@ -171,6 +183,17 @@ export type { SettingsUpdateRequest } from './SettingsUpdateRequest'
 export type { SettingsView } from './SettingsView'
 export type { Share } from './Share'
 export type { ShareKind } from './ShareKind'
+export type { Snapshot } from './Snapshot'
+export type { SnapshotCompareRequest } from './SnapshotCompareRequest'
+export type { SnapshotCreateRequest } from './SnapshotCreateRequest'
+export type { SnapshotDifference } from './SnapshotDifference'
+export type { SnapshotForkRequest } from './SnapshotForkRequest'
+export type { SnapshotId } from './SnapshotId'
+export type { SnapshotReason } from './SnapshotReason'
+export type { SnapshotRef } from './SnapshotRef'
+export type { SnapshotRestoreRequest } from './SnapshotRestoreRequest'
+export type { SnapshotTree } from './SnapshotTree'
+export type { SnapshotUpdateRequest } from './SnapshotUpdateRequest'
 export type { SshAccess } from './SshAccess'
 export type { StreamItem } from './StreamItem'
 export type { Theme } from './Theme'
@@ -271,6 +294,22 @@ export interface Commands {
   'vm.import.inspect': { request: ImportInspectRequest; reply: ImportPlan }
   /** How to reach a guest by ssh. */
   'vm.ssh': { request: VmRef; reply: SshAccess | null }
+  /** A machine's snapshots, as a tree. */
+  'snapshot.list': { request: VmRef; reply: SnapshotTree }
+  /** Take a snapshot of the whole machine; a running guest is held for some hundredths of a second. */
+  'snapshot.create': { request: SnapshotCreateRequest; reply: Operation }
+  /** Change a snapshot's name, text, tags, or whether it is kept for good. */
+  'snapshot.update': { request: SnapshotUpdateRequest; reply: Snapshot }
+  /** Go back to a snapshot; the present state is kept as another one first. */
+  'snapshot.restore': { request: SnapshotRestoreRequest; reply: Operation }
+  /** Remove a snapshot; what others need of it stays. */
+  'snapshot.delete': { request: SnapshotRef; reply: Operation }
+  /** Make new machines of a snapshot, which share its disks. */
+  'snapshot.fork': { request: SnapshotForkRequest; reply: Operation }
+  /** What differs between two snapshots, or between one and the present. */
+  'snapshot.compare': { request: SnapshotCompareRequest; reply: SnapshotDifference }
+  /** The screen at the instant of a snapshot, as a small picture. */
+  'snapshot.picture': { request: SnapshotRef; reply: Picture | null }
   /** Every image of the library, by name. */
   'image.list': { request: Empty; reply: Array<LibraryImage> }
   /** One image. */
@@ -370,6 +409,14 @@ export const commandKinds = {
   'vm.import': 'operation',
   'vm.import.inspect': 'query',
   'vm.ssh': 'query',
+  'snapshot.list': 'query',
+  'snapshot.create': 'operation',
+  'snapshot.update': 'mutation',
+  'snapshot.restore': 'operation',
+  'snapshot.delete': 'operation',
+  'snapshot.fork': 'operation',
+  'snapshot.compare': 'query',
+  'snapshot.picture': 'query',
   'image.list': 'query',
   'image.get': 'query',
   'image.import': 'operation',
