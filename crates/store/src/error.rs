@@ -65,6 +65,12 @@ pub enum StoreError {
         /// The name.
         name: String,
     },
+    /// Another snapshot of the machine has the name.
+    #[error("a snapshot named {name:?} exists")]
+    SnapshotNameTaken {
+        /// The name.
+        name: String,
+    },
     /// No such machine.
     #[error("no machine {id}")]
     VmNotFound {
@@ -164,6 +170,12 @@ impl StoreError {
                     .with_field("name")
                     .with_hint("Choose another name.")
             }
+            Self::SnapshotNameTaken { name } => ErrorBody::new(
+                ErrorCode::NameTaken,
+                format!("The machine has a snapshot named “{name}” already."),
+            )
+            .with_field("name")
+            .with_hint("Choose another name."),
             Self::VmNotFound { id } => {
                 ErrorBody::new(ErrorCode::VmNotFound, format!("No machine has the id {id}."))
             }

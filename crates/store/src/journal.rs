@@ -36,10 +36,14 @@ pub enum IntentAction {
     VolumeMove,
     /// Of a volume: the files are being removed; nobody uses them any more.
     VolumeRemove,
+    /// A machine's snapshot is being taken: its directory, then each disk with what it is becoming.
+    SnapshotTake,
+    /// A machine's present is becoming what a snapshot, named by its directory, shows.
+    SnapshotRestore,
 }
 
 impl IntentAction {
-    const ALL: [Self; 10] = [
+    const ALL: [Self; 12] = [
         Self::Create,
         Self::Delete,
         Self::Freeze,
@@ -50,6 +54,8 @@ impl IntentAction {
         Self::VolumeRemove,
         Self::ImageMake,
         Self::ImageRemove,
+        Self::SnapshotTake,
+        Self::SnapshotRestore,
     ];
 
     const fn as_str(self) -> &'static str {
@@ -64,6 +70,8 @@ impl IntentAction {
             Self::VolumeWrite => "volume_write",
             Self::VolumeMove => "volume_move",
             Self::VolumeRemove => "volume_remove",
+            Self::SnapshotTake => "snapshot_take",
+            Self::SnapshotRestore => "snapshot_restore",
         }
     }
 }

@@ -17,6 +17,7 @@ mod operations;
 mod pools;
 mod row;
 mod settings;
+mod snapshots;
 mod vms;
 
 pub use error::StoreError;
@@ -26,4 +27,5 @@ pub use open::{DATABASE_FILE, Store, known_version};
 pub use operations::{OPERATIONS_KEPT, Operations};
 pub use pools::{PoolRow, Pools};
 pub use settings::SettingsTable;
+pub use snapshots::{SnapshotRow, Snapshots};
 pub use vms::{VmRow, Vms};

@@ -16,7 +16,7 @@ use sqlx::sqlite::{
 };
 
 use crate::error::{classify, classify_io};
-use crate::{Images, Journal, Operations, Pools, SettingsTable, StoreError, Vms};
+use crate::{Images, Journal, Operations, Pools, SettingsTable, Snapshots, StoreError, Vms};
 
 /// The database's name in the data directory.
 pub const DATABASE_FILE: &str = "voidvm.db";
@@ -98,6 +98,12 @@ impl Store {
     #[must_use]
     pub const fn vms(&self) -> Vms<'_> {
         Vms(self)
+    }
+
+    /// Machine snapshots.
+    #[must_use]
+    pub const fn snapshots(&self) -> Snapshots<'_> {
+        Snapshots(self)
     }
 
     /// The operation log.
