@@ -2,6 +2,7 @@
 
 mod autostart;
 mod copies;
+mod snapshots;
 
 use std::os::unix::net::UnixStream;
 use std::path::Path;
@@ -30,7 +31,7 @@ use crate::stats::{self, CpuClock};
 use crate::storage::{self, Storage};
 use crate::supervisor::{Machine, Order};
 use crate::thumbnail::Thumbnails;
-use crate::{guest, images, keyboard, logs, platform, screen, suspend, usb};
+use crate::{guest, images, keyboard, logs, platform, screen, snapshot, suspend, usb};
 
 /// The engine; clones are the same engine. Machines outlive it. Its tasks end with [`Engine::shutdown`] or with the runtime, not
 /// with the last clone.
@@ -63,6 +64,7 @@ impl Engine {
         images::keep_up(&shared);
         tokio::spawn(logs::keep_bounded(Arc::downgrade(&shared)));
         tokio::spawn(storage::watch(Arc::downgrade(&shared)));
+        tokio::spawn(snapshot::merge_left_over(Arc::downgrade(&shared)));
         let inner = Inner { shared, clock: CpuClock::default(), thumbnails: Thumbnails::default() };
         let engine = Self(Arc::new(inner));
         engine.warm_up();

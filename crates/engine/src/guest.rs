@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::Mutex;
 use voidvm_model::vm::GuestInfo;
+use voidvm_model::{ErrorBody, ErrorCode};
 use voidvm_qemu::agent::{Agent, AgentError};
 
 use crate::run::Run;
@@ -55,6 +56,32 @@ impl Line {
 pub(crate) async fn info(run: &Run) -> GuestInfo {
     let mut line = run.agent.0.lock().await;
     line.ask(run, async |agent| agent.info().await).await.unwrap_or_default()
+}
+
+/// Has the guest write out its file systems and hold them still.
+///
+/// # Errors
+/// Without an agent, or when it cannot; then they are not held.
+pub(crate) async fn freeze(run: &Run) -> Result<(), ErrorBody> {
+    let mut line = run.agent.0.lock().await;
+    let frozen = line.ask(run, async |agent| agent.execute("guest-fsfreeze-freeze", None).await).await;
+    frozen.map(drop).map_err(|error| {
+        ErrorBody::new(
+            ErrorCode::Unsupported,
+            format!("The guest cannot freeze its file systems: {error}."),
+        )
+        .with_field("freeze")
+        .with_hint("Install qemu-guest-agent in the guest, or take the snapshot without freezing.")
+    })
+}
+
+/// Lets the guest's file systems go on.
+pub(crate) async fn thaw(run: &Run) {
+    let mut line = run.agent.0.lock().await;
+    let thawed = line.ask(run, async |agent| agent.execute("guest-fsfreeze-thaw", None).await).await;
+    if let Err(error) = thawed {
+        tracing::error!(%error, "the guest's file systems could not be told to go on");
+    }
 }
 
 /// Bytes into and out of the guest over all its network cards since they came up.

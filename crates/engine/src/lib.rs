@@ -34,6 +34,7 @@ mod screen;
 mod secrets;
 mod serial;
 mod shared;
+mod snapshot;
 mod stats;
 mod storage;
 pub mod supervisor;

@@ -7,6 +7,7 @@ use std::future::pending;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
+use jiff::Timestamp;
 use serde::Deserialize;
 use tokio::sync::{mpsc, watch};
 use tokio_util::task::AbortOnDropHandle;
@@ -45,6 +46,8 @@ pub(crate) struct Run {
     came: Came,
     /// Grows with everything QEMU says.
     news: watch::Sender<u64>,
+    /// The last time the guest was held and let go again, by QEMU's own account.
+    halt: RwLock<Halt>,
     qmp: RwLock<Option<Qmp>>,
 }
 
@@ -66,6 +69,7 @@ impl Run {
             agent: AgentLine::default(),
             came,
             news: watch::Sender::new(0),
+            halt: RwLock::default(),
             qmp: RwLock::new(qmp),
         })
     }
@@ -87,8 +91,20 @@ impl Run {
     }
 
     /// QEMU has said something.
-    pub(crate) fn tell(&self) {
+    pub(crate) fn tell(&self, event: &QmpEvent) {
+        let mut halt = self.halt.write().unwrap_or_else(PoisonError::into_inner);
+        match event.name.as_str() {
+            "STOP" => *halt = Halt { held: Some(event.at), let_go: None },
+            "RESUME" => halt.let_go = Some(event.at),
+            _ => {}
+        }
+        drop(halt);
         self.news.send_modify(|count| *count += 1);
+    }
+
+    /// The last time the guest was held and let go again.
+    pub(crate) fn halt(&self) -> Halt {
+        *self.halt.read().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Changes with everything QEMU says.
@@ -139,6 +155,15 @@ impl Run {
 pub(crate) fn unresponsive() -> ErrorBody {
     ErrorBody::new(ErrorCode::QemuUnresponsive, "The machine's process does not answer.")
         .with_hint("Wait a little; if it stays so, force the machine off.")
+}
+
+/// A time the guest was held.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Halt {
+    /// Since when.
+    pub(crate) held: Option<Timestamp>,
+    /// Until when.
+    pub(crate) let_go: Option<Timestamp>,
 }
 
 /// What QEMU says the guest is doing.

@@ -13,6 +13,7 @@ use crate::gate::Gate;
 use crate::images::Images;
 use crate::ledger::Ledger;
 use crate::platform::Platform;
+use crate::snapshot::recover::Unfinished;
 use crate::storage::Holds;
 
 #[derive(Debug)]
@@ -24,6 +25,8 @@ pub(crate) struct Shared {
     pub(crate) fleet: Fleet,
     /// Files that are being worked on.
     pub(crate) holds: Holds,
+    /// What the last owner left of its work on snapshots of machines that may have a process.
+    pub(crate) unfinished: Unfinished,
     pub(crate) platform: Platform,
     pub(crate) starts: Gate,
     pub(crate) stops: Gate,
@@ -47,6 +50,7 @@ impl Shared {
             bus,
             fleet: Fleet::default(),
             holds: Holds::default(),
+            unfinished: Unfinished::default(),
             platform: Platform::new(config.state_dir.clone()),
             starts: Gate::new(preferences.starts),
             stops: Gate::new(preferences.stops),

@@ -279,6 +279,43 @@ async fn write(
     committed.await.map_err(io::Error::other).flatten().map_err(|error| files::io_error(&memory, &error))
 }
 
+/// Makes a machine without a process one that goes on from memory kept elsewhere: it is suspended when this returns, or nothing
+/// has changed.
+///
+/// # Errors
+/// What the file system says.
+pub(crate) fn plant(
+    machine_dir: &Path,
+    kept: &Path,
+    record: RunRecord,
+    at: Timestamp,
+) -> Result<(), ErrorBody> {
+    let memory = machine_dir.join(MEMORY);
+    let plant = || -> io::Result<()> {
+        let disks = record.spec.disks.iter().map(|disk| Stamp::of(&disk.file)).collect::<io::Result<_>>()?;
+        let bytes = serde_json::to_vec(&Suspended { record, at, disks })?;
+        let mut described = File::options()
+            .write(true)
+            .create(true)
+            .truncate(true)
+            .mode(0o600)
+            .open(machine_dir.join(DESCRIPTION))?;
+        io::Write::write_all(&mut described, &bytes)?;
+        described.sync_all()?;
+        // Read only, by whoever it is: a second name is enough, where the file system has such.
+        if std::fs::hard_link(kept, &memory).is_err() {
+            let part = machine_dir.join(PART);
+            std::fs::copy(kept, &part)?;
+            std::fs::rename(&part, &memory)?;
+        }
+        File::open(machine_dir)?.sync_all()
+    };
+    plant().map_err(|error| {
+        discard(machine_dir);
+        files::io_error(&memory, &error)
+    })
+}
+
 /// Hands a file to the monitor.
 async fn pass(qmp: &Qmp, file: &File) -> Result<(), ErrorBody> {
     let getfd = qapi::qmp::getfd { fdname: DESCRIPTOR.to_owned() };
@@ -358,7 +395,11 @@ pub(crate) async fn load(run: Arc<Run>, machine_dir: PathBuf) -> Result<(), Erro
     Ok(())
 }
 
-fn check_space(dir: &Path, spec: &MachineSpec, resident: Option<Bytes>) -> Result<(), ErrorBody> {
+/// Makes sure that a guest's memory can be written beside a machine's disks.
+///
+/// # Errors
+/// [`ErrorCode::DiskFull`].
+pub(crate) fn check_space(dir: &Path, spec: &MachineSpec, resident: Option<Bytes>) -> Result<(), ErrorBody> {
     let needed = Bytes(resident.unwrap_or(spec.memory.bytes()).0.saturating_add(SPARE));
     let Some((_, free)) = stats::space(dir).filter(|(_, free)| *free < needed) else { return Ok(()) };
     Err(ErrorBody::new(

@@ -319,6 +319,62 @@ impl Handlers for Host {
         self.0.engine.suspend(request.id, caller.origin).await
     }
 
+    async fn snapshot_list(&self, request: VmRef, _caller: &Caller) -> Result<SnapshotTree, ErrorBody> {
+        self.engine().snapshots(request.id).await
+    }
+
+    async fn snapshot_create(
+        &self,
+        request: SnapshotCreateRequest,
+        caller: &Caller,
+    ) -> Result<Operation, ErrorBody> {
+        self.engine().take_snapshot(request, caller.origin).await
+    }
+
+    async fn snapshot_update(
+        &self,
+        request: SnapshotUpdateRequest,
+        caller: &Caller,
+    ) -> Result<Snapshot, ErrorBody> {
+        self.engine().update_snapshot(request, caller.origin).await
+    }
+
+    async fn snapshot_restore(
+        &self,
+        request: SnapshotRestoreRequest,
+        caller: &Caller,
+    ) -> Result<Operation, ErrorBody> {
+        self.engine().restore_snapshot(request, caller.origin).await
+    }
+
+    async fn snapshot_delete(&self, request: SnapshotRef, caller: &Caller) -> Result<Operation, ErrorBody> {
+        self.engine().delete_snapshot(request, caller.origin).await
+    }
+
+    async fn snapshot_fork(
+        &self,
+        request: SnapshotForkRequest,
+        caller: &Caller,
+    ) -> Result<Operation, ErrorBody> {
+        self.engine().fork_snapshot(request, caller.origin).await
+    }
+
+    async fn snapshot_compare(
+        &self,
+        request: SnapshotCompareRequest,
+        _caller: &Caller,
+    ) -> Result<SnapshotDifference, ErrorBody> {
+        self.engine().compare_snapshots(request).await
+    }
+
+    async fn snapshot_picture(
+        &self,
+        request: SnapshotRef,
+        _caller: &Caller,
+    ) -> Result<Option<Picture>, ErrorBody> {
+        self.engine().snapshot_picture(request).await
+    }
+
     async fn vm_clone(&self, request: VmCloneRequest, caller: &Caller) -> Result<Operation, ErrorBody> {
         self.0.engine.clone_machine(request, caller.origin).await
     }

@@ -38,12 +38,14 @@ pub enum IntentAction {
     VolumeRemove,
     /// A machine's snapshot is being taken: its directory, then each disk with what it is becoming.
     SnapshotTake,
+    /// The files of a snapshot are being removed; without its row nobody counts on them.
+    SnapshotRemove,
     /// A machine's present is becoming what a snapshot, named by its directory, shows.
     SnapshotRestore,
 }
 
 impl IntentAction {
-    const ALL: [Self; 12] = [
+    const ALL: [Self; 13] = [
         Self::Create,
         Self::Delete,
         Self::Freeze,
@@ -55,6 +57,7 @@ impl IntentAction {
         Self::ImageMake,
         Self::ImageRemove,
         Self::SnapshotTake,
+        Self::SnapshotRemove,
         Self::SnapshotRestore,
     ];
 
@@ -71,6 +74,7 @@ impl IntentAction {
             Self::VolumeMove => "volume_move",
             Self::VolumeRemove => "volume_remove",
             Self::SnapshotTake => "snapshot_take",
+            Self::SnapshotRemove => "snapshot_remove",
             Self::SnapshotRestore => "snapshot_restore",
         }
     }

@@ -26,6 +26,7 @@ use crate::run::Run;
 pub(crate) use disk::grow;
 use guest::Guest;
 pub(crate) use network::cables;
+pub(crate) use words::Words;
 
 /// What could not be done, and of what: the path of a field of the specification, `disks.disk1`.
 #[derive(Clone, Debug)]
@@ -114,7 +115,7 @@ async fn survey(guest: &Guest, wanted: &MachineSpec) -> Result<(), ErrorBody> {
     }
     let cpus = size::count_cpus(guest).await?;
     let stale = record.now.as_ref().is_some_and(|now| {
-        words::Words::new(now.clone()).devices().iter().any(|id| hot(id) && !there.contains(id))
+        Words::new(now.clone()).devices().iter().any(|id| hot(id) && !there.contains(id))
     });
     if gone.is_empty() && found.is_empty() && cpus == record.spec.cpus && !stale {
         return Ok(());

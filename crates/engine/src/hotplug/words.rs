@@ -51,6 +51,28 @@ impl Words {
         self.0[at + 1] = Value::Object(whole).to_string();
     }
 
+    /// Puts another JSON value in the place of an option's that has this id, or of a drive's that has this node name.
+    pub(crate) fn replace(&mut self, option: &str, name: &str, value: &Value) {
+        let key = if option == "-blockdev" { "node-name" } else { "id" };
+        if let Some(at) = self.find(option, key, name) {
+            self.0[at + 1] = value.to_string();
+        }
+    }
+
+    /// Sets the value of an option that is there once and is no JSON.
+    pub(crate) fn set_plain(&mut self, option: &str, value: String) {
+        let at = self.pairs().position(|(this, _)| this == option);
+        if let Some(at) = at {
+            self.0[at + 1] = value;
+        }
+    }
+
+    /// The number of the descriptor that a network is reached through, where it is.
+    pub(crate) fn descriptor(&self, network: &str) -> Option<u32> {
+        let at = self.find("-netdev", "id", network)?;
+        json(&self.0[at + 1])?.get("addr")?.get("str")?.as_str()?.parse().ok()
+    }
+
     /// The ids of all devices.
     pub(crate) fn devices(&self) -> Vec<String> {
         self.pairs()

@@ -162,7 +162,7 @@ async fn carry_out(shared: Arc<Shared>, order: Plan, recipe: impl Recipe, mut ti
 }
 
 /// Makes the files and the row; when it fails, nothing is left of them.
-async fn make(
+pub(crate) async fn make(
     shared: &Arc<Shared>,
     id: VmId,
     recipe: impl Recipe,

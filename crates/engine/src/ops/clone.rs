@@ -203,7 +203,7 @@ async fn copy_encrypted(
 }
 
 /// The hardware of a copy: its own files, addresses and ports, and the rest as it was.
-fn fresh(shared: &Shared, old: &MachineSpec, (from, to): (&Path, &Path)) -> Result<MachineSpec, ErrorBody> {
+pub(crate) fn fresh(shared: &Shared, old: &MachineSpec, (from, to): (&Path, &Path)) -> Result<MachineSpec, ErrorBody> {
     let mut spec = old.clone();
     for (at, disk) in spec.disks.iter_mut().enumerate() {
         let own =
@@ -268,7 +268,7 @@ pub(crate) fn ssh_forward(shared: &Shared) -> PortForward {
 }
 
 /// UEFI variables, TPM state, the seed and the key: what is beside the disks.
-fn copy_companions(from: &Path, to: &Path) -> Result<(), ErrorBody> {
+pub(crate) fn copy_companions(from: &Path, to: &Path) -> Result<(), ErrorBody> {
     for name in files::COMPANIONS {
         let file = from.join(name);
         if file.is_file() {
@@ -279,10 +279,7 @@ fn copy_companions(from: &Path, to: &Path) -> Result<(), ErrorBody> {
     let Ok(entries) = std::fs::read_dir(&from) else { return Ok(()) };
     build::make_dir(&to)?;
     for entry in entries.flatten() {
-        // A lock or a socket belongs to a run.
-        let state = entry.file_type().is_ok_and(|kind| kind.is_file())
-            && entry.path().extension().is_none_or(|end| end != "lock" && end != "pid" && end != "log");
-        if state {
+        if entry.file_type().is_ok_and(|kind| kind.is_file()) && files::is_tpm_state(&entry.path()) {
             build::copy_file(&entry.path(), &to.join(entry.file_name()))?;
         }
     }
@@ -320,7 +317,7 @@ async fn freeze(
 }
 
 /// Gives the disk's file a second name, and its first name to an overlay on that.
-fn put_overlay(disk: &Path, base: &Path, size: voidvm_model::Bytes) -> Result<(), ErrorBody> {
+pub(crate) fn put_overlay(disk: &Path, base: &Path, size: voidvm_model::Bytes) -> Result<(), ErrorBody> {
     let part = build::part_of(disk);
     let _ = std::fs::remove_file(&part);
     image::overlay(&part, base, DiskFormat::Qcow2, size).map_err(|error| error.body())?;

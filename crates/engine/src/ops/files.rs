@@ -37,6 +37,12 @@ pub(crate) fn tpm(machine_dir: &Path) -> PathBuf {
     machine_dir.join("tpm")
 }
 
+/// Whether a file in a TPM's directory is of its state: a lock, a socket or a log belongs to a run.
+pub(crate) fn is_tpm_state(file: &Path) -> bool {
+    let hidden = file.file_name().is_none_or(|name| name.to_string_lossy().starts_with('.'));
+    !hidden && file.extension().is_none_or(|end| end != "lock" && end != "pid" && end != "log")
+}
+
 /// What is beside a machine's disks and goes with a copy of it: firmware variables, the seed for cloud-init, the ssh key.
 pub(crate) const COMPANIONS: [&str; 6] =
     ["uefi-vars.qcow2", "uefi-secure-vars.qcow2", SEED, LOGIN, KEY, "id_ed25519.pub"];
@@ -77,7 +83,7 @@ pub(crate) fn is_base(machine_dir: Option<&Path>, file: &Path) -> bool {
 }
 
 /// The bases in a machine's directory.
-fn bases(machine_dir: &Path) -> Vec<PathBuf> {
+pub(crate) fn bases(machine_dir: &Path) -> Vec<PathBuf> {
     entries(machine_dir).into_iter().filter(|file| is_base(Some(machine_dir), file)).collect()
 }
 
@@ -129,8 +135,10 @@ pub(crate) fn own(config: &EngineConfig, vm: &VmRow) -> Vec<PathBuf> {
     let picture = thumbnail(&dir);
     let unfinished = picture.with_extension("png.part");
     let companions = COMPANIONS.iter().map(|name| dir.join(name));
+    let kept = crate::snapshot::kept_dirs(&dir);
     disks
         .chain(bases(&dir))
+        .chain(kept.iter().flat_map(|dir| crate::snapshot::kept_files(dir)))
         .chain(companions)
         .chain(entries(&tpm(&dir)))
         .chain(crate::suspend::files(&dir))
@@ -154,7 +162,9 @@ pub(crate) fn list(config: &EngineConfig, id: voidvm_model::VmId, spec: &Machine
     for path in bases(&dir).into_iter().chain(COMPANIONS.iter().map(|name| dir.join(name))) {
         add(&path, FileOwner::Machine);
     }
-    for path in entries(&tpm(&dir)).into_iter().chain([thumbnail(&dir)]) {
+    let kept = crate::snapshot::kept_dirs(&dir);
+    let kept = kept.iter().flat_map(|dir| crate::snapshot::kept_files(dir));
+    for path in entries(&tpm(&dir)).into_iter().chain([thumbnail(&dir)]).chain(kept) {
         add(&path, FileOwner::Machine);
     }
     // What linked clones stand on is somebody else's.
@@ -198,6 +208,11 @@ pub(crate) fn remove(files: &[PathBuf]) -> Result<(), ErrorBody> {
 /// Removes a machine's directory and the TPM's in it, as far as nothing is left in them; a file somebody else put there keeps
 /// them.
 pub(crate) fn remove_dirs(dir: &Path) {
+    for kept in crate::snapshot::kept_dirs(dir) {
+        remove_dir(&tpm(&kept));
+        remove_dir(&kept);
+    }
+    remove_dir(&dir.join("snapshots"));
     remove_dir(&tpm(dir));
     remove_dir(dir);
 }

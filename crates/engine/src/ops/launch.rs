@@ -4,6 +4,7 @@
 //! Invariants: when it fails or is given up, no process is left; the record is on its place before the guest can run; nothing
 //! is probed that has not changed since the last start.
 
+use std::collections::BTreeMap;
 use std::net::{TcpListener, UdpSocket};
 use std::path::Path;
 use std::sync::Arc;
@@ -159,6 +160,8 @@ pub(crate) async fn launch(
         spec: vm.spec.clone(),
         now: suspended.map(|suspended| suspended.record.now.unwrap_or(suspended.record.argv)),
         disposable: how == How::Disposable,
+        roots: BTreeMap::new(),
+        layers: BTreeMap::new(),
     };
     remember(&shared, vm.id, &record);
     let reached = async {

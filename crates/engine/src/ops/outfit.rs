@@ -89,7 +89,7 @@ pub(crate) fn settled(spec: &MachineSpec, caps: &Capabilities) -> MachineSpec {
 }
 
 /// A guest's vsock address: of its own, the same at each start. Below 2^16 others (libvirt, Firecracker) begin to count.
-fn cid(id: VmId) -> u32 {
+pub(crate) fn cid(id: VmId) -> u32 {
     let [.., a, b, c, d] = *id.0.as_bytes();
     u32::from_be_bytes([a, b, c, d]) % (u32::MAX - (1 << 17)) + (1 << 16)
 }

@@ -12,8 +12,8 @@ use super::{build, clone, delete, export, files};
 use crate::images;
 use crate::shared::Shared;
 use crate::storage;
-use crate::supervisor::{self, Begin};
-use crate::{disposable, suspend};
+use crate::supervisor::{self, Begin, adopt};
+use crate::{disposable, snapshot, suspend};
 
 /// Brings store, files and machines together again. Adoption goes on when this returns.
 ///
@@ -36,6 +36,8 @@ pub(crate) async fn recover(shared: &Arc<Shared>) -> Result<(), ErrorBody> {
         }
     }
     let rows = store.vms().list().await.map_err(|error| error.body())?;
+    let (of_snapshots, open): (Vec<_>, Vec<_>) =
+        open.into_iter().partition(|open| snapshot::recover::is_ours(open.intent.action));
     for open in open {
         close_intent(shared, &rows, open).await;
     }
@@ -43,6 +45,18 @@ pub(crate) async fn recover(shared: &Arc<Shared>) -> Result<(), ErrorBody> {
     let cut: BTreeSet<VmId> = interrupted.iter().filter_map(|operation| operation.vm_id).collect();
     let suspects = |row: &VmRow| cut.contains(&row.id) || may_have_process(shared, row);
     let mut strays = strays(shared, rows.iter().filter(|row| suspects(row)));
+    let busy: Vec<_> = of_snapshots.iter().flat_map(|open| open.intent.files.first().cloned()).collect();
+    snapshot::recover::remove_strays(shared, rows.iter().map(|row| row.id), &busy).await;
+    for open in of_snapshots {
+        match rows.iter().find(|row| Some(row.id) == open.intent.vm_id) {
+            // Its process is asked what became of it.
+            Some(row) if strays.contains_key(&row.id) || adopt::is_alive(shared, row.id) => {
+                shared.unfinished.add(row.id, open);
+            }
+            _ => snapshot::recover::at_rest(shared, &open).await,
+        }
+    }
+    let rows = store.vms().list().await.map_err(|error| error.body())?;
     for mut row in rows {
         let begin = if suspects(&row) {
             Begin::Adopt(strays.remove(&row.id))
@@ -78,7 +92,10 @@ async fn close_intent(shared: &Shared, rows: &[VmRow], open: OpenIntent) {
         | IntentAction::VolumeMove
         | IntentAction::VolumeRemove
         | IntentAction::ImageMake
-        | IntentAction::ImageRemove => {}
+        | IntentAction::ImageRemove
+        | IntentAction::SnapshotTake
+        | IntentAction::SnapshotRestore
+        | IntentAction::SnapshotRemove => {}
         IntentAction::Create => build::undo(&shared.config.machine_dir(vm)),
         IntentAction::Delete | IntentAction::Trash => {
             if let Err(error) = delete::finish(shared, &intent) {

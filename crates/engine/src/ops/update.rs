@@ -81,23 +81,34 @@ pub(crate) fn check_description(description: &str) -> Result<(), ErrorBody> {
         .with_hint("Use at most 10,000 characters."))
 }
 
+/// Whether something can be tagged or grouped by a word.
+fn sound(word: &str) -> bool {
+    !word.trim().is_empty() && word.trim() == word && word.chars().count() <= 40
+}
+
+/// Checks the tags of `field`.
+///
+/// # Errors
+/// [`ErrorCode::InvalidInput`] with the field.
+pub(crate) fn check_tags(field: &str, tags: &[String]) -> Result<(), ErrorBody> {
+    if tags.len() > 20 {
+        return Err(ErrorBody::invalid(field, "So many tags are too many.").with_hint("Use 20 at most."));
+    }
+    for (at, tag) in tags.iter().enumerate() {
+        if !sound(tag) || tag.contains(',') || tags[..at].contains(tag) {
+            return Err(ErrorBody::invalid(format!("{field}[{at}]"), format!("{tag:?} cannot be a tag."))
+                .with_hint("Use 1 to 40 characters without a comma, each tag once."));
+        }
+    }
+    Ok(())
+}
+
 /// Checks tags, group and colour.
 ///
 /// # Errors
 /// [`ErrorCode::InvalidInput`] with the field.
 pub(crate) fn check_meta(meta: &VmMeta) -> Result<(), ErrorBody> {
-    let sound = |word: &str| !word.trim().is_empty() && word.trim() == word && word.chars().count() <= 40;
-    if meta.tags.len() > 20 {
-        return Err(
-            ErrorBody::invalid("meta.tags", "So many tags are too many.").with_hint("Use 20 at most.")
-        );
-    }
-    for (at, tag) in meta.tags.iter().enumerate() {
-        if !sound(tag) || tag.contains(',') || meta.tags[..at].contains(tag) {
-            return Err(ErrorBody::invalid(format!("meta.tags[{at}]"), format!("{tag:?} cannot be a tag."))
-                .with_hint("Use 1 to 40 characters without a comma, each tag once."));
-        }
-    }
+    check_tags("meta.tags", &meta.tags)?;
     if meta.group.as_deref().is_some_and(|group| !sound(group)) {
         return Err(ErrorBody::invalid("meta.group", "A group cannot be called that.")
             .with_hint("Use 1 to 40 characters."));

@@ -182,7 +182,7 @@ pub(super) async fn allocated(shared: &Arc<Shared>, places: Vec<Place>) -> Resul
 ///
 /// # Errors
 /// The store's.
-pub(super) async fn children_of(
+pub(crate) async fn children_of(
     shared: &Shared,
     file: &Path,
 ) -> Result<Vec<(PathBuf, Option<String>)>, ErrorBody> {
@@ -356,7 +356,7 @@ fn children<'a>(places: impl Iterator<Item = &'a Place>, claims: &Claims, librar
 }
 
 /// As what a file that another one stands on is to be read.
-pub(super) fn format_below(file: &Path) -> Option<DiskFormat> {
+pub(crate) fn format_below(file: &Path) -> Option<DiskFormat> {
     let metadata = std::fs::metadata(file).ok()?;
     look(file.to_owned(), &metadata, Vec::new(), Fate::Volume)?.format
 }

@@ -8,6 +8,7 @@
 //! Start and adoption share [`attach`]. A process that waits before the guest's first instruction is what a cut start left:
 //! it is ended, since nothing ran in it.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -22,6 +23,7 @@ use voidvm_store::VmRow;
 use crate::ledger::{Cancel, Outcome, Subject};
 use crate::run::{self, Attached, Came, GuestStatus, Run};
 use crate::shared::Shared;
+use crate::snapshot;
 
 /// From a closed monitor to the end of its process.
 pub(crate) const LAST_WORDS: Duration = Duration::from_millis(500);
@@ -137,7 +139,10 @@ pub(crate) async fn find(shared: Arc<Shared>, vm: VmRow, stray: Option<ProcessHa
             end_unstarted(&attached, shared.config.timing.force_step).await;
             (Found::Absent(LastEnd::NeverRan), Outcome::Succeeded)
         }
-        Ok((attached, status)) => (Found::Live(attached, status), Outcome::Succeeded),
+        Ok((attached, status)) => {
+            let status = finish_snapshots(&shared, &vm, &attached, status).await;
+            (Found::Live(attached, status), Outcome::Succeeded)
+        }
         Err(None) => (Found::Absent(last_end(&vm, &dir)), Outcome::Succeeded),
         Err(Some(error)) => {
             let body = error.body();
@@ -152,7 +157,38 @@ pub(crate) async fn find(shared: Arc<Shared>, vm: VmRow, stray: Option<ProcessHa
     if let Some(ticket) = ticket {
         ticket.end(outcome);
     }
+    if matches!(found, Found::Absent(_)) {
+        snapshot::recover::after_exit(&shared, vm.id).await;
+    }
     found
+}
+
+/// Finishes what the last owner had begun of a snapshot; what the guest does then.
+async fn finish_snapshots(
+    shared: &Shared,
+    vm: &VmRow,
+    attached: &Attached,
+    status: GuestStatus,
+) -> GuestStatus {
+    let open = shared.unfinished.take(vm.id);
+    if open.is_empty() {
+        return status;
+    }
+    if let Err(error) = snapshot::recover::running(shared, &attached.run, &status, open).await {
+        tracing::error!(vm = %vm.id, %error, "a snapshot's work could not be finished");
+    }
+    match attached.run.monitor() {
+        Some(qmp) => run::status(&qmp, shared.config.timing.adoption).await.unwrap_or(status),
+        None => status,
+    }
+}
+
+/// Whether a process lives that its record proves to be the machine's.
+pub(crate) fn is_alive(shared: &Shared, id: VmId) -> bool {
+    match RunRecord::read(&RunDir::new(&shared.config.runtime_dir, id).record()) {
+        Ok(Some(record)) => matches!(identify(&record, id), Ok(Identity::Ours(_))),
+        _ => false,
+    }
 }
 
 /// The machine's process and its record, both proved to be its own.
@@ -201,6 +237,8 @@ fn rebuild_record(vm: &VmRow, process: &ProcessHandle) -> Result<RunRecord, proc
         spec: vm.spec.clone(),
         now: None,
         disposable: false,
+        roots: BTreeMap::new(),
+        layers: BTreeMap::new(),
     })
 }
 

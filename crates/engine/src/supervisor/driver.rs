@@ -13,6 +13,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::MissedTickBehavior;
+use tokio_util::sync::CancellationToken;
 use voidvm_model::operation::Progress;
 use voidvm_model::{ErrorBody, ErrorCode, Operation, Origin, VmState, VmView};
 use voidvm_qemu::companion::CompanionRecord;
@@ -54,6 +55,8 @@ pub(super) struct Driver {
     pub(super) work: InHand<Step>,
     /// While somebody works on its files.
     pub(super) lent: super::lend::LoanInHand,
+    /// Tells whoever works on the live machine to come to an end.
+    pub(super) recall: Option<CancellationToken>,
     pub(super) pulse: InHand<Pulse>,
     /// A change of the hardware on its way into the running guest.
     pub(super) applying: InHand<Problems>,
@@ -119,6 +122,7 @@ pub(crate) fn spawn(shared: Arc<Shared>, mut vm: VmRow, begin: Begin) -> Arc<Mac
         queue: VecDeque::new(),
         work: None,
         lent: None,
+        recall: None,
         pulse: None,
         applying: None,
         apply_again: false,
@@ -205,7 +209,7 @@ impl Driver {
                 Happening::GivenUp(job) => self.give_up(job),
                 Happening::CompanionEnded(record) => self.on_companion_ended(&record),
                 // What waited for it begins at the top of the loop.
-                Happening::Returned => {}
+                Happening::Returned => self.on_returned(),
                 Happening::Message(Some(message)) => self.on_message(message).await,
                 // The engine was dropped without a word.
                 Happening::Message(None) => self.retire(),

@@ -103,7 +103,16 @@ pub(crate) enum Message {
         reply: oneshot::Sender<Result<VmView, ErrorBody>>,
     },
     Lend {
+        how: lend::Lending,
         reply: oneshot::Sender<Result<lend::Lent, ErrorBody>>,
+    },
+    /// Of a machine on loan: its files are others than they were.
+    Refilled {
+        reply: oneshot::Sender<Result<(), ErrorBody>>,
+    },
+    /// Of a machine on loan: its process is to end.
+    EndRun {
+        reply: oneshot::Sender<Result<(), ErrorBody>>,
     },
     /// Of a machine on loan.
     Redefine {

@@ -18,6 +18,7 @@ use crate::hotplug::Problems;
 use crate::ledger::{Failure, Outcome};
 use crate::ops::power;
 use crate::run::{self, EXIT_FOLLOWS, GuestStatus, Live, Run, Shutdown, unresponsive};
+use crate::snapshot;
 use crate::suspend::{self, LeftOver};
 
 /// How a run ended.
@@ -43,9 +44,11 @@ impl Driver {
         };
         tracing::debug!(vm = %self.vm.id, event = event.name, "QEMU says");
         if let Some(live) = &self.live {
-            live.run.tell();
+            live.run.tell(&event);
         }
         match event.name.as_str() {
+            // Whoever has the machine holds its guest for a moment, and lets it go.
+            "STOP" | "RESUME" if self.is_lent_live() => {}
             "STOP" if self.vm.state == VmState::Running => {
                 self.enter(VmState::Paused);
                 // Nobody of us did it when no job says so: why, is in the status.
@@ -121,6 +124,7 @@ impl Driver {
                 VmState::Stopping
             }
             GuestStatus::Running => VmState::Running,
+            GuestStatus::Held(_) if self.is_lent_live() && self.vm.state == VmState::Running => return,
             GuestStatus::Prelaunch | GuestStatus::Held(_) => VmState::Paused,
         };
         let mute = self.vm.attention.as_ref().is_some_and(|body| body.code == ErrorCode::QemuUnresponsive);
@@ -226,6 +230,7 @@ impl Driver {
             }
         }
         live.see_companions_off().await;
+        snapshot::recover::after_exit(&self.shared, self.vm.id).await;
         let stderr = live.run.dir.stderr_tail();
         let end = judge(&live, exit, &stderr);
         tracing::info!(vm = %self.vm.id, ?exit, shutdown = ?live.shutdown, ?end, "the process has ended");

@@ -32,9 +32,17 @@ impl Driver {
                     let _ = reply.send(answer);
                 }
             }
-            Message::Lend { reply } => {
-                let lent = self.lend();
+            Message::Lend { how, reply } => {
+                let lent = self.lend(how);
                 let _ = reply.send(lent);
+            }
+            Message::Refilled { reply } => {
+                self.look_again();
+                let _ = reply.send(Ok(()));
+            }
+            Message::EndRun { reply } => {
+                self.end_run();
+                let _ = reply.send(Ok(()));
             }
             Message::Redefine { spec, reply } => {
                 let redefined = self.redefine(*spec).await;
@@ -94,6 +102,10 @@ impl Driver {
         let vm = Subject::Vm(self.vm.id, &self.vm.name);
         let ticket = self.shared.ledger.open_operation(action.kind(), vm, origin, cancel).await?;
         let operation = ticket.operation();
+        // Whoever works on it then comes to an end: one who forces it off, or wants to use it, does not wait for tidying up.
+        if action == policy::Action::ForceOff || (self.live.is_none() && starts(action)) {
+            self.recall();
+        }
         self.queue.push_back(Job { order, ticket, origin, permit: None, begun: false, told: false });
         self.because = origin;
         operation.ok_or_else(|| ErrorBody::new(ErrorCode::Internal, "The operation was lost."))

@@ -112,7 +112,7 @@ pub fn build(
     machine::check(spec, caps)?;
     let places = Places { machine: spec.machine };
     let mut list = ArgList(Vec::with_capacity(128));
-    list.option("-name", format!("guest={},debug-threads=on", double_commas(name)));
+    list.option("-name", self::name(name));
     list.option("-uuid", id.to_string());
     list.flag("-S").flag("-nodefaults").flag("-no-user-config");
     list.option("-sandbox", "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny");
@@ -145,6 +145,12 @@ pub fn build(
     platform::watchdog_and_vsock(&mut list, spec, paths, &places)?;
     list.0.extend(spec.extra_args.iter().map(OsString::from));
     Ok(list.0)
+}
+
+/// What a process of a machine of this name is called.
+#[must_use]
+pub fn name(machine: &str) -> String {
+    format!("guest={},debug-threads=on", double_commas(machine))
 }
 
 /// Fixed disks, on PCI each in a place of its own.

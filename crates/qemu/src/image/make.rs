@@ -118,6 +118,28 @@ impl QemuImg {
         Err(ImageError::Failed { path: path.to_owned(), stderr: finished.stderr })
     }
 
+    /// Writes what an overlay has into the image it stands on, which must have no other image on it; the overlay stays as it is.
+    ///
+    /// At every instant the overlay shows what it showed, also when this is cut.
+    ///
+    /// # Errors
+    /// When somebody uses an image, or why it failed; [`ImageError::Cancelled`].
+    pub async fn commit(
+        &self,
+        path: &Path,
+        progress: &CopyProgress,
+        cancel: &CancellationToken,
+    ) -> Result<(), ImageError> {
+        absolute(path)?;
+        let options = ["commit", "-p", "-d", "-f", "qcow2"];
+        let args = options.iter().map(OsStr::new).chain([path.as_os_str()]);
+        let ended = self.long(args, path, progress, cancel).await?;
+        if ended.status.success() {
+            return Ok(());
+        }
+        Err(ImageError::Failed { path: path.to_owned(), stderr: ended.stderr })
+    }
+
     pub(super) async fn convert_as(
         &self,
         source: &Path,

@@ -3,6 +3,7 @@
 //! Written with a rename, so a reader sees a whole record or none. It is not synced to the disk: it means nothing after the
 //! computer restarts, which is what the boot id is for.
 
+use std::collections::BTreeMap;
 use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
@@ -10,7 +11,7 @@ use std::path::{Path, PathBuf};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use voidvm_model::vm::ActiveAccel;
-use voidvm_model::{ErrorBody, ErrorCode, MachineSpec, VmId};
+use voidvm_model::{DeviceId, ErrorBody, ErrorCode, MachineSpec, VmId};
 
 /// The longest record that is read; a machine with all its devices has some 20 kB.
 const RECORD_MAX: usize = 1 << 20;
@@ -46,6 +47,21 @@ pub struct RunRecord {
     /// Whether what the guest writes is thrown away at its end.
     #[serde(default)]
     pub disposable: bool,
+    /// The block node each disk's guest writes to, of disks of which a snapshot was taken in this run; of others it has the
+    /// disk's id.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub roots: BTreeMap<DeviceId, String>,
+    /// The file behind each node that was frozen in this run: QEMU knows it by the name it was opened with.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub layers: BTreeMap<String, PathBuf>,
+}
+
+impl RunRecord {
+    /// The block node a disk's guest writes to.
+    #[must_use]
+    pub fn root<'a>(&'a self, disk: &'a DeviceId) -> &'a str {
+        self.roots.get(disk).map_or(disk.as_str(), String::as_str)
+    }
 }
 
 /// Why a record could not be read or written.

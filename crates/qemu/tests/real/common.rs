@@ -160,6 +160,8 @@ pub(crate) async fn start(base: &Path, name: &str, spec: MachineSpec) -> Result<
         spec,
         now: None,
         disposable: false,
+        roots: BTreeMap::new(),
+        layers: BTreeMap::new(),
     };
     record.write(&dir.record()).unwrap();
     let handle = spawned.handle;

@@ -1,0 +1,46 @@
+//! Removing a snapshot: the row first, then its files, then what its layers were is merged away.
+
+use std::sync::Arc;
+
+use voidvm_model::snapshot::SnapshotRef;
+use voidvm_model::{Bytes, ErrorBody, Operation, OperationKind, OperationResult, Origin};
+use voidvm_store::IntentAction;
+
+use super::job::{self, blocking};
+use super::{kept, merge, names};
+use crate::ledger::Cancel;
+use crate::shared::Shared;
+
+/// Checks a request and begins the work.
+///
+/// # Errors
+/// No such machine or snapshot; what is in the way.
+pub(crate) async fn delete(
+    shared: &Arc<Shared>,
+    request: SnapshotRef,
+    origin: Origin,
+) -> Result<Operation, ErrorBody> {
+    let machine = shared.fleet.get(request.id)?;
+    let rows = shared.store.snapshots().of(request.id).await.map_err(|error| error.body())?;
+    let id = names::find(&rows, &request.snapshot)?.id;
+    let kind = OperationKind::SnapshotDelete;
+    job::begin(shared, machine, (kind, origin, Cancel::Heeded), move |job| async move {
+        let loan = job.borrow().await?;
+        let dir = kept::dir(&job.machine_dir(), id);
+        let before = super::list::taken(&job.shared, job.vm()).await?;
+        let intent = job.intend(IntentAction::SnapshotRemove, vec![dir.clone()]).await?;
+        let removed = job.shared.store.snapshots().remove(id).await.map_err(|error| error.body());
+        if let Err(error) = removed {
+            job.settled(intent).await;
+            return Err(error);
+        }
+        job.announce();
+        blocking(move || kept::remove(&dir)).await?;
+        job.settled(intent).await;
+        // The snapshot is gone; what is left of its layers can be merged later as well.
+        merge::quietly(&job, &loan).await;
+        let after = super::list::taken(&job.shared, job.vm()).await?;
+        Ok(Some(OperationResult::Removed { bytes: Bytes(before.saturating_sub(after)) }))
+    })
+    .await
+}

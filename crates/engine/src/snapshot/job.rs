@@ -1,0 +1,188 @@
+//! One piece of work on a machine's snapshots as an operation: its row, its progress, its end.
+
+use std::future::Future;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use tokio::sync::{Notify, watch};
+use tokio_util::sync::CancellationToken;
+use voidvm_model::operation::Progress;
+use voidvm_model::{
+    ErrorBody, ErrorCode, Event, Operation, OperationId, OperationKind, OperationResult, Origin, VmId,
+};
+use voidvm_qemu::image::QemuImg;
+use voidvm_store::{Intent, IntentAction, IntentId, SnapshotRow};
+
+use crate::ledger::{Cancel, Outcome, Subject, Ticket};
+use crate::ops::build::end_with_engine;
+use crate::platform;
+use crate::shared::Shared;
+use crate::supervisor::Machine;
+use crate::supervisor::lend::Loan;
+
+/// What the work has in hand.
+pub(crate) struct Job {
+    pub(super) shared: Arc<Shared>,
+    pub(super) machine: Arc<Machine>,
+    pub(super) img: QemuImg,
+    pub(super) operation: OperationId,
+    pub(super) origin: Origin,
+    /// Somebody gives it up, or the engine ends.
+    pub(super) cancel: CancellationToken,
+    /// How much is done.
+    pub(super) progress: watch::Sender<Option<Progress>>,
+    sealing: Arc<Notify>,
+}
+
+/// What came of it.
+pub(super) type Came = Result<Option<OperationResult>, ErrorBody>;
+
+impl Job {
+    pub(super) fn vm(&self) -> VmId {
+        self.machine.id
+    }
+
+    pub(super) fn machine_dir(&self) -> PathBuf {
+        self.shared.config.machine_dir(self.machine.id)
+    }
+
+    /// From here on it cannot be given up.
+    ///
+    /// # Errors
+    /// [`ErrorCode::Cancelled`] when it was given up already.
+    pub(super) fn seal(&self) -> Result<(), ErrorBody> {
+        if self.cancel.is_cancelled() {
+            return Err(given_up());
+        }
+        self.sealing.notify_one();
+        Ok(())
+    }
+
+    /// Borrows the machine as it is.
+    ///
+    /// # Errors
+    /// What is in the way; [`ErrorCode::Cancelled`].
+    pub(super) async fn borrow(&self) -> Result<Loan, ErrorBody> {
+        tokio::select! {
+            biased;
+            () = self.cancel.cancelled() => Err(given_up()),
+            loan = self.machine.lend_as_it_is() => loan,
+        }
+    }
+
+    /// Writes down what is about to be done to which files.
+    ///
+    /// # Errors
+    /// The store's; then no file may be touched.
+    pub(super) async fn intend(&self, action: IntentAction, files: Vec<PathBuf>) -> Result<IntentId, ErrorBody> {
+        let intent = Intent { operation_id: self.operation, vm_id: Some(self.machine.id), action, files };
+        self.shared.store.journal().begin(&intent, Timestamp::now()).await.map_err(|error| error.body())
+    }
+
+    /// It is done, or undone.
+    pub(super) async fn settled(&self, intent: IntentId) {
+        if let Err(error) = self.shared.store.journal().end(intent).await {
+            tracing::warn!(operation = %self.operation, %error, "an intent stays until the next start");
+        }
+    }
+
+    /// The machine's snapshots, oldest first.
+    pub(super) async fn rows(&self) -> Result<Vec<SnapshotRow>, ErrorBody> {
+        self.shared.store.snapshots().of(self.machine.id).await.map_err(|error| error.body())
+    }
+
+    /// They are different.
+    pub(super) fn announce(&self) {
+        self.shared.bus.publish(self.origin, Event::SnapshotsChanged { vm_id: self.machine.id });
+    }
+}
+
+pub(super) fn given_up() -> ErrorBody {
+    ErrorBody::new(ErrorCode::Cancelled, "The operation was given up.")
+}
+
+/// Writes the operation down and begins the work.
+///
+/// # Errors
+/// The store's; [`ErrorCode::Busy`] when the engine ends; no `qemu-img`.
+pub(super) async fn begin<F, Fut>(
+    shared: &Arc<Shared>,
+    machine: Arc<Machine>,
+    (kind, origin, cancel): (OperationKind, Origin, Cancel),
+    work: F,
+) -> Result<Operation, ErrorBody>
+where
+    F: FnOnce(Arc<Job>) -> Fut + Send + 'static,
+    Fut: Future<Output = Came> + Send + 'static,
+{
+    if shared.closing.is_cancelled() {
+        return Err(ErrorBody::new(ErrorCode::Busy, "voidVM is ending."));
+    }
+    let img = platform::qemu_img(shared.preferences().qemu_binary)?;
+    let name = machine.view().name.clone();
+    let ticket = shared.ledger.open_operation(kind, Subject::Vm(machine.id, &name), origin, cancel).await?;
+    let operation = ticket.operation();
+    let job = Arc::new(Job {
+        shared: Arc::clone(shared),
+        machine,
+        img,
+        operation: ticket.id(),
+        origin,
+        cancel: ticket.cancel().clone(),
+        progress: watch::Sender::new(None),
+        sealing: Arc::new(Notify::new()),
+    });
+    shared.builders.spawn(carry_out(job, ticket, work));
+    operation.ok_or_else(|| ErrorBody::new(ErrorCode::Internal, "The operation was lost."))
+}
+
+async fn carry_out<F, Fut>(job: Arc<Job>, mut ticket: Ticket, work: F)
+where
+    F: FnOnce(Arc<Job>) -> Fut + Send + 'static,
+    Fut: Future<Output = Came> + Send + 'static,
+{
+    let shared = Arc::clone(&job.shared);
+    let _watch = end_with_engine(&shared, &job.cancel);
+    ticket.begin();
+    let came = watched(&job, &mut ticket, work(Arc::clone(&job))).await;
+    // Whoever hears of the change finds it there.
+    job.announce();
+    if let Ok(Some(result)) = &came {
+        ticket.result(result.clone());
+    }
+    ticket.end(match came {
+        Ok(_) => Outcome::Succeeded,
+        Err(error) if error.code == ErrorCode::Cancelled && shared.closing.is_cancelled() => Outcome::Interrupted,
+        Err(error) if error.code == ErrorCode::Cancelled => Outcome::Cancelled,
+        Err(error) => Outcome::Failed(error.into()),
+    });
+}
+
+/// Runs the work, and tells its progress as it goes on.
+async fn watched(job: &Job, ticket: &mut Ticket, work: impl Future<Output = Came> + Send) -> Came {
+    let mut done = job.progress.subscribe();
+    tokio::pin!(work);
+    loop {
+        tokio::select! {
+            biased;
+            came = &mut work => return came,
+            () = job.sealing.notified() => ticket.seal(),
+            Ok(()) = done.changed() => {
+                let now = *done.borrow_and_update();
+                if let Some(now) = now {
+                    ticket.progress(now.done, now.total);
+                }
+            }
+        }
+    }
+}
+
+/// Work on files, away from the threads that answer.
+pub(super) async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, ErrorBody> + Send + 'static,
+) -> Result<T, ErrorBody> {
+    tokio::task::spawn_blocking(work).await.unwrap_or_else(|error| {
+        Err(ErrorBody::new(ErrorCode::Internal, format!("The work ended early: {error}.")))
+    })
+}

@@ -1,0 +1,351 @@
+//! Layers nobody names any more, merged with what stands on them.
+//!
+//! ```text
+//! upper ─▶ lower ─▶ below          lower is named by no snapshot, and only upper stands on it
+//!
+//! commit  what upper has is written into lower, and lower takes upper's name        copies as much as upper has
+//! rebase  what upper lacks of lower is written into upper, which stands on below    copies as much as lower has
+//! ```
+//! Of a machine that runs, QEMU does the same (`block-commit`, `block-stream`). Invariants: at every instant each image shows what
+//! it showed, so that what was cut is only done again; a layer two images stand on stays; nothing is merged into another
+//! machine's disk.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Weak};
+
+use futures_util::StreamExt as _;
+use serde_json::{Value, json};
+use tokio_util::sync::CancellationToken;
+use voidvm_model::spec::DiskFormat;
+use voidvm_model::{ErrorBody, ErrorCode, Event, OperationKind, Origin, StreamItem, VmId, VmState};
+use voidvm_qemu::image::{self, CopyProgress};
+use voidvm_qemu::qmp::Qmp;
+
+use super::job::{self, Job, blocking, given_up};
+use super::switch::call;
+use crate::ledger::Cancel;
+use crate::ops::{build, clone, files};
+use crate::run::Run;
+use crate::shared::Shared;
+use crate::storage;
+use crate::supervisor::lend::Loan;
+
+/// What a running machine copies without being asked, in bytes, however little it gives back.
+const SMALL: u64 = 1 << 30;
+/// The job of QEMU's that merges.
+const JOB: &str = "vv.merge";
+
+/// A layer nobody names, and what becomes of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Fold {
+    /// Nothing stands on it.
+    Drop(PathBuf),
+    /// One image of the machine does.
+    Into { lower: PathBuf, upper: PathBuf },
+}
+
+impl Fold {
+    fn lower(&self) -> &Path {
+        match self {
+            Self::Drop(lower) | Self::Into { lower, .. } => lower,
+        }
+    }
+}
+
+/// The layers of a machine that nobody names and that can go.
+async fn folds(shared: &Shared, vm: VmId) -> Result<Vec<Fold>, ErrorBody> {
+    let dir = shared.config.machine_dir(vm);
+    let rows = shared.store.snapshots().of(vm).await.map_err(|error| error.body())?;
+    let named: BTreeSet<PathBuf> =
+        rows.iter().flat_map(|row| row.layers.values()).map(|name| dir.join(name)).collect();
+    let mut folds = Vec::new();
+    for lower in files::bases(&dir).into_iter().filter(|base| !named.contains(base)) {
+        let children = storage::children_of(shared, &lower).await?;
+        match children.as_slice() {
+            [] => folds.push(Fold::Drop(lower)),
+            [(upper, _)] if upper.parent() == Some(&dir) => {
+                folds.push(Fold::Into { lower, upper: upper.clone() });
+            }
+            _ => {}
+        }
+    }
+    Ok(folds)
+}
+
+/// What layers nobody names take.
+pub(super) async fn unmerged(shared: &Shared, vm: VmId) -> Result<u64, ErrorBody> {
+    Ok(folds(shared, vm).await?.iter().map(|fold| taken(fold.lower())).sum())
+}
+
+fn taken(file: &Path) -> u64 {
+    use std::os::unix::fs::MetadataExt;
+    std::fs::metadata(file).map_or(0, |file| file.blocks() * 512)
+}
+
+/// Merges what can be merged; what cannot is tried again later.
+pub(super) async fn quietly(job: &Job, loan: &Loan) {
+    if let Err(error) = tidy(job, loan).await
+        && error.code != ErrorCode::Cancelled
+    {
+        tracing::warn!(vm = %job.vm(), %error, "layers nobody names are left for later");
+    }
+}
+
+async fn tidy(job: &Job, loan: &Loan) -> Result<(), ErrorBody> {
+    let mut passed: BTreeSet<PathBuf> = BTreeSet::new();
+    loop {
+        let next = folds(&job.shared, job.vm()).await?.into_iter().find(|fold| !passed.contains(fold.lower()));
+        let Some(fold) = next else { return Ok(()) };
+        if job.cancel.is_cancelled() || loan.recall.is_cancelled() {
+            return Err(given_up());
+        }
+        passed.insert(fold.lower().to_owned());
+        match &fold {
+            Fold::Drop(lower) => drop_layer(loan.run.as_deref(), lower).await?,
+            Fold::Into { lower, upper } => match &loan.run {
+                Some(run) if is_open(run, upper) => live(job, loan, run, lower, upper).await?,
+                _ => at_rest(job, loan, lower, upper).await?,
+            },
+        }
+    }
+}
+
+/// Removes a layer that nothing stands on.
+async fn drop_layer(run: Option<&Run>, lower: &Path) -> Result<(), ErrorBody> {
+    tracing::info!(file = %lower.display(), "a layer nobody needs is removed");
+    if let Some(run) = run {
+        close(run, lower).await;
+    }
+    files::remove(&[lower.to_owned()])
+}
+
+/// The image's own part of a chain, with what is below it.
+fn below(lower: &Path) -> Result<Option<(PathBuf, DiskFormat)>, ErrorBody> {
+    let header = clone::header(lower)?;
+    let Some(backing) = header.backing else { return Ok(None) };
+    let format = storage::format_below(&backing).unwrap_or(DiskFormat::Raw);
+    Ok(Some((backing, format)))
+}
+
+/// Whether writing the upper into the lower copies less, and gives an image of the same size.
+fn downwards(lower: &Path, upper: &Path) -> Result<bool, ErrorBody> {
+    let (one, other) = (clone::header(lower)?, clone::header(upper)?);
+    Ok(other.virtual_size >= one.virtual_size && taken(upper) <= taken(lower))
+}
+
+async fn at_rest(job: &Job, loan: &Loan, lower: &Path, upper: &Path) -> Result<(), ErrorBody> {
+    let down = downwards(lower, upper)?;
+    tracing::info!(lower = %lower.display(), upper = %upper.display(), down, "layers are merged");
+    let needed = voidvm_model::Bytes(if down { taken(upper) } else { taken(lower) });
+    build::check_space(lower.parent().unwrap_or(lower), needed)?;
+    let cancel = either(&job.cancel, &loan.recall);
+    let progress = CopyProgress::new(0);
+    if down {
+        job.img.commit(upper, &progress, &cancel).await.map_err(|error| error.body())?;
+        return takes_name(lower, upper).await;
+    }
+    let below = below(lower)?;
+    let below = below.as_ref().map(|(file, format)| (file.as_path(), *format));
+    tokio::select! {
+        biased;
+        () = cancel.cancelled() => return Err(given_up()),
+        rebased = job.img.rebase(upper, below) => rebased.map_err(|error| error.body())?,
+    }
+    files::remove(&[lower.to_owned()])
+}
+
+/// The lower, which has all of it now, takes the upper's name, and with it everything that stands on that.
+async fn takes_name(lower: &Path, upper: &Path) -> Result<(), ErrorBody> {
+    let (lower, upper) = (lower.to_owned(), upper.to_owned());
+    blocking(move || {
+        let renamed = std::fs::rename(&lower, &upper)
+            .and_then(|()| std::fs::File::open(upper.parent().unwrap_or(&upper))?.sync_all());
+        renamed.map_err(|error| files::io_error(&upper, &error))
+    })
+    .await
+}
+
+/// Is cancelled with either of two.
+fn either(one: &CancellationToken, other: &CancellationToken) -> CancellationToken {
+    let both = one.child_token();
+    let (seen, end) = (other.clone(), both.clone());
+    tokio::spawn(async move {
+        tokio::select! {
+            () = seen.cancelled() => end.cancel(),
+            () = end.cancelled() => {}
+        }
+    });
+    both
+}
+
+/// Whether a machine that runs has this image open.
+fn is_open(run: &Run, file: &Path) -> bool {
+    let record = run.record();
+    let chains = record.spec.disks.iter().filter_map(|disk| image::backing_files(&disk.file).ok());
+    chains.flatten().any(|open| open == file)
+}
+
+/// The node of an image of a running machine.
+async fn node_of(run: &Run, qmp: &Qmp, file: &Path) -> Result<String, ErrorBody> {
+    let record = run.record();
+    if let Some(disk) = record.spec.disks.iter().find(|disk| disk.file == *file) {
+        return Ok(record.root(&disk.id).to_owned());
+    }
+    if let Some((node, _)) = record.layers.iter().find(|(_, layer)| layer.as_path() == file) {
+        return Ok(node.clone());
+    }
+    let answer = call(qmp, "query-named-block-nodes", json!({"flat": true})).await?;
+    let nodes = answer.as_array().map(Vec::as_slice).unwrap_or_default();
+    let text = |node: &Value, key: &str| node.get(key).and_then(Value::as_str).map(str::to_owned);
+    let found = nodes.iter().find(|node| {
+        let format = text(node, "drv");
+        let is_format = matches!(format.as_deref(), Some("qcow2" | "raw"));
+        is_format && text(node, "file").is_some_and(|name| Path::new(&name) == file)
+    });
+    found.and_then(|node| text(node, "node-name")).ok_or_else(|| {
+        ErrorBody::new(ErrorCode::NotFound, format!("QEMU has no node for {}.", file.display()))
+    })
+}
+
+/// Closes the node of an image that nothing uses any more; one that QEMU opened by itself is closed already.
+async fn close(run: &Run, file: &Path) {
+    let node = run.record().layers.iter().find(|(_, layer)| layer.as_path() == file).map(|(node, _)| node.clone());
+    let (Some(node), Some(qmp)) = (node, run.monitor()) else { return };
+    if let Err(error) = call(&qmp, "blockdev-del", json!({"node-name": node})).await {
+        tracing::debug!(node, %error, "a node nobody uses stays open");
+    }
+    run.amend(|record| drop(record.layers.remove(&node)));
+}
+
+async fn live(job: &Job, loan: &Loan, run: &Run, lower: &Path, upper: &Path) -> Result<(), ErrorBody> {
+    let qmp = run.qmp()?;
+    let record = run.record();
+    let active = record.spec.disks.iter().find(|disk| disk.file == *upper);
+    let down = active.is_none() && downwards(lower, upper)?;
+    if active.is_some() && taken(lower) > SMALL && taken(lower) / 4 > taken(upper) {
+        tracing::info!(lower = %lower.display(), "a large layer is merged when the machine rests");
+        return Ok(());
+    }
+    tracing::info!(lower = %lower.display(), upper = %upper.display(), down, "layers of a running machine are merged");
+    let needed = voidvm_model::Bytes(if down { taken(upper) } else { taken(lower) });
+    build::check_space(lower.parent().unwrap_or(lower), needed)?;
+    let (low, up) = (node_of(run, &qmp, lower).await?, node_of(run, &qmp, upper).await?);
+    let name = |file: &Path| file.to_string_lossy().into_owned();
+    let cancel = either(&job.cancel, &loan.recall);
+    if down {
+        let root = record.spec.disks.iter().find(|disk| {
+            image::backing_files(&disk.file).is_ok_and(|chain| chain.iter().any(|file| file == upper))
+        });
+        let root = root.map(|disk| record.root(&disk.id).to_owned()).unwrap_or_default();
+        let arguments = json!({
+            "device": root, "top-node": up, "base-node": low, "backing-file": name(upper),
+        });
+        block_job(run, &qmp, "block-commit", arguments, &cancel).await?;
+        close(run, upper).await;
+        takes_name(lower, upper).await?;
+        run.amend(|record| drop(record.layers.insert(low, upper.to_owned())));
+        return Ok(());
+    }
+    let mut arguments = json!({"device": up});
+    if let Some((below, _)) = below(lower)? {
+        arguments["base-node"] = node_of(run, &qmp, &below).await?.into();
+        arguments["backing-file"] = name(&below).into();
+    }
+    block_job(run, &qmp, "block-stream", arguments, &cancel).await?;
+    close(run, lower).await;
+    files::remove(&[lower.to_owned()])
+}
+
+/// Carries a job of QEMU's out and waits for its end.
+async fn block_job(
+    run: &Run,
+    qmp: &Qmp,
+    command: &'static str,
+    mut arguments: Value,
+    cancel: &CancellationToken,
+) -> Result<(), ErrorBody> {
+    arguments["job-id"] = JOB.into();
+    arguments["auto-dismiss"] = false.into();
+    call(qmp, command, arguments).await?;
+    let mut news = run.news();
+    let mut told = false;
+    loop {
+        news.mark_unchanged();
+        let jobs = call(qmp, "query-jobs", json!({})).await?;
+        let jobs = jobs.as_array().map(Vec::as_slice).unwrap_or_default();
+        let text = |job: &Value, key: &str| job.get(key).and_then(Value::as_str).map(str::to_owned);
+        let Some(now) = jobs.iter().find(|job| text(job, "id").as_deref() == Some(JOB)) else {
+            return Err(ErrorBody::new(ErrorCode::QemuFailed, "QEMU has forgotten a job in the middle of it."));
+        };
+        if text(now, "status").as_deref() == Some("concluded") {
+            let error = text(now, "error");
+            call(qmp, "job-dismiss", json!({"id": JOB})).await?;
+            return match error {
+                None if told => Err(given_up()),
+                None => Ok(()),
+                Some(error) => Err(ErrorBody::new(ErrorCode::QemuFailed, format!("QEMU could not merge: {error}"))),
+            };
+        }
+        if cancel.is_cancelled() && !told {
+            told = true;
+            drop(call(qmp, "job-cancel", json!({"id": JOB})).await);
+        }
+        tokio::select! {
+            _ = news.changed() => {}
+            () = tokio::time::sleep(std::time::Duration::from_millis(100)) => {}
+            () = cancel.cancelled(), if !told => {}
+        }
+    }
+}
+
+/// Ends a job that an owner left when it was killed; what it has done stays, and is gone on with later.
+pub(super) async fn end_job(qmp: &Qmp) {
+    if call(qmp, "job-cancel", json!({"id": JOB})).await.is_ok() {
+        tracing::info!("a merge an ended owner had begun is given up");
+    }
+    drop(call(qmp, "job-dismiss", json!({"id": JOB})).await);
+}
+
+/// Merges what was left for later whenever a machine comes to rest, for as long as the engine is open.
+pub(crate) async fn merge_left_over(shared: Weak<Shared>) {
+    let mut events = match shared.upgrade() {
+        Some(shared) => {
+            for machine in shared.fleet.all() {
+                machine.settled().await;
+                look(&shared, machine.id).await;
+            }
+            shared.bus.subscribe(None)
+        }
+        None => return,
+    };
+    let mut live: BTreeSet<VmId> = BTreeSet::new();
+    while let Some(item) = events.next().await {
+        let Some(shared) = shared.upgrade() else { return };
+        let StreamItem::Event(envelope) = item else { continue };
+        let Event::VmChanged { vm } = envelope.event else { continue };
+        if vm.state.is_live() {
+            live.insert(vm.id);
+        } else if live.remove(&vm.id) {
+            look(&shared, vm.id).await;
+        }
+    }
+}
+
+/// Begins to merge a machine's layers, if there is anything to merge and it rests.
+async fn look(shared: &Arc<Shared>, id: VmId) {
+    let Ok(machine) = shared.fleet.get(id) else { return };
+    let rests = matches!(machine.view().state, VmState::Stopped | VmState::Crashed);
+    if !rests || !matches!(folds(shared, id).await, Ok(folds) if !folds.is_empty()) {
+        return;
+    }
+    let kind = (OperationKind::SnapshotMerge, Origin::System, Cancel::Heeded);
+    let begun = job::begin(shared, machine, kind, |job| async move {
+        let loan = job.borrow().await?;
+        tidy(&job, &loan).await?;
+        Ok(None)
+    });
+    if let Err(error) = begun.await {
+        tracing::debug!(vm = %id, %error, "layers nobody names are left for later");
+    }
+}

@@ -1,0 +1,43 @@
+//! Machine snapshots: the whole of a machine at one instant, kept as frozen layers of its disks.
+//!
+//! ```text
+//! before          snapshot A                snapshot B                     A restored
+//! disk0           disk0 ─▶ base-1           disk0 ─▶ base-2 ─▶ base-1      disk0 ─▶ base-1
+//!                          (A)                       (B)       (A)         base-2 ─▶ base-1   (B, kept)
+//! ```
+//! A disk's file keeps its name: what it held gets a second name (`base-…`), and an empty overlay takes the first ([`layers`]).
+//! Beside the layers a snapshot has a directory, `snapshots/ID/`, with memory, UEFI variables, the TPM's state, a picture and
+//! what is needed to go on from it ([`kept`]). Its row in the store is the snapshot: written last, removed first.
+//!
+//! * [`take`]: of a machine at rest, or of one that runs ([`stream`]: memory by live migration to a file; [`switch`]: the disks).
+//! * [`restore`], [`fork`]: what is now, or a new machine, put on the layers of a snapshot; memory becomes that of a suspended
+//!   machine, so that a start goes on from it.
+//! * [`delete`], [`merge`]: a layer that nobody names is merged with the one that stands on it, whichever way copies less.
+//! * [`recover`]: what an owner that was killed left: old or new, never neither.
+//!
+//! Invariants: a layer is never written to while a snapshot names it or two images stand on it; at every instant each image shows
+//! what it showed; files of ours only, in the machine's own directory, are ever removed.
+
+mod compare;
+mod delete;
+mod fork;
+mod job;
+mod kept;
+mod layers;
+mod list;
+mod merge;
+mod names;
+pub(crate) mod recover;
+mod restore;
+mod stream;
+mod switch;
+mod take;
+
+pub(crate) use compare::compare;
+pub(crate) use delete::delete;
+pub(crate) use fork::fork;
+pub(crate) use kept::{dirs as kept_dirs, files_in as kept_files};
+pub(crate) use list::{picture, tree, update};
+pub(crate) use merge::merge_left_over;
+pub(crate) use restore::restore;
+pub(crate) use take::create;
