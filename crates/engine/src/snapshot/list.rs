@@ -79,14 +79,21 @@ fn allocated(file: &Path) -> u64 {
     std::fs::metadata(file).map_or(0, |file| file.blocks() * 512)
 }
 
+fn inode(file: PathBuf) -> Option<((u64, u64), u64)> {
+    use std::os::unix::fs::MetadataExt;
+    let file = std::fs::metadata(file).ok()?;
+    Some(((file.dev(), file.ino()), file.blocks() * 512))
+}
+
 /// What all layers and snapshots of a machine take.
 pub(super) async fn taken(shared: &Shared, vm: VmId) -> Result<u64, ErrorBody> {
     let dir = shared.config.machine_dir(vm);
     let spec = shared.fleet.get(vm)?.view().spec.clone();
     blocking(move || {
         let disks = spec.disks.iter().filter(|disk| files::is_own(&dir, disk)).map(|disk| disk.file.clone());
-        let layers: u64 = files::bases(&dir).into_iter().chain(disks).map(|file| allocated(&file)).sum();
-        Ok(layers + kept::dirs(&dir).iter().map(|dir| kept::size(dir)).sum::<u64>())
+        // A file may have two names.
+        let layers: BTreeMap<_, _> = files::bases(&dir).into_iter().chain(disks).filter_map(inode).collect();
+        Ok(layers.values().sum::<u64>() + kept::dirs(&dir).iter().map(|dir| kept::size(dir)).sum::<u64>())
     })
     .await
 }

@@ -18,12 +18,14 @@ use futures_util::StreamExt as _;
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 use voidvm_model::spec::DiskFormat;
-use voidvm_model::{ErrorBody, ErrorCode, Event, OperationKind, Origin, StreamItem, VmId, VmState};
+use voidvm_model::{ErrorBody, ErrorCode, Event, MachineSpec, OperationKind, Origin, StreamItem, VmId, VmState};
 use voidvm_qemu::image::{self, CopyProgress};
 use voidvm_qemu::qmp::Qmp;
 
 use super::job::{self, Job, blocking, given_up};
-use super::switch::call;
+use super::layers;
+use super::switch::{self, call};
+use crate::fleet::same_file;
 use crate::ledger::Cancel;
 use crate::ops::{build, clone, files};
 use crate::run::Run;
@@ -56,21 +58,59 @@ impl Fold {
 /// The layers of a machine that nobody names and that can go.
 async fn folds(shared: &Shared, vm: VmId) -> Result<Vec<Fold>, ErrorBody> {
     let dir = shared.config.machine_dir(vm);
+    let machine = shared.fleet.get(vm)?;
+    let (spec, running) = (machine.view().spec.clone(), machine.run().is_some());
     let rows = shared.store.snapshots().of(vm).await.map_err(|error| error.body())?;
     let named: BTreeSet<PathBuf> =
         rows.iter().flat_map(|row| row.layers.values()).map(|name| dir.join(name)).collect();
     let mut folds = Vec::new();
     for lower in files::bases(&dir).into_iter().filter(|base| !named.contains(base)) {
+        // A second name of what is written to.
+        if spec.disks.iter().any(|disk| same_file(&disk.file, &lower)) {
+            continue;
+        }
         let children = storage::children_of(shared, &lower).await?;
+        // A file may have more names, of which QEMU knows one and those that stand on it another.
+        let by_name = |child: &PathBuf| {
+            matches!(image::header(child), Ok(Some(header)) if header.backing.as_deref() == Some(lower.as_path()))
+        };
+        let children: Vec<PathBuf> =
+            children.into_iter().map(|(child, _)| child).filter(by_name).filter(|child| is_its_name(child, &spec)).collect();
         match children.as_slice() {
+            [] if running && names_of(&lower) > 1 => {}
             [] => folds.push(Fold::Drop(lower)),
-            [(upper, _)] if upper.parent() == Some(&dir) => {
+            [upper] if is_ours_alone(shared, &dir, upper).await? => {
                 folds.push(Fold::Into { lower, upper: upper.clone() });
             }
             _ => {}
         }
     }
     Ok(folds)
+}
+
+/// Whether only images of the machine itself stand on one of its own: another machine may have all it stands on open.
+async fn is_ours_alone(shared: &Shared, dir: &Path, image: &Path) -> Result<bool, ErrorBody> {
+    let (mut seen, mut next) = (BTreeSet::new(), vec![image.to_owned()]);
+    while let Some(image) = next.pop() {
+        if image.parent() != Some(dir) {
+            return Ok(false);
+        }
+        let children = storage::children_of(shared, &image).await?;
+        if seen.insert(image) {
+            next.extend(children.into_iter().map(|(child, _)| child));
+        }
+    }
+    Ok(true)
+}
+
+/// Whether an image is not only the second name of a disk that is written to.
+fn is_its_name(file: &Path, spec: &MachineSpec) -> bool {
+    !spec.disks.iter().any(|disk| disk.file != *file && same_file(&disk.file, file))
+}
+
+fn names_of(file: &Path) -> u64 {
+    use std::os::unix::fs::MetadataExt;
+    std::fs::metadata(file).map_or(0, |file| file.nlink())
 }
 
 /// What layers nobody names take.
@@ -117,7 +157,18 @@ async fn drop_layer(run: Option<&Run>, lower: &Path) -> Result<(), ErrorBody> {
     if let Some(run) = run {
         close(run, lower).await;
     }
-    files::remove(&[lower.to_owned()])
+    remove_all_names(lower)
+}
+
+/// Removes a layer under every name it has in the machine's directory.
+fn remove_all_names(layer: &Path) -> Result<(), ErrorBody> {
+    let dir = layer.parent().unwrap_or(layer);
+    let names: Vec<PathBuf> = if names_of(layer) > 1 {
+        files::bases(dir).into_iter().filter(|other| same_file(other, layer)).collect()
+    } else {
+        vec![layer.to_owned()]
+    };
+    files::remove(&names)
 }
 
 /// The image's own part of a chain, with what is below it.
@@ -152,7 +203,7 @@ async fn at_rest(job: &Job, loan: &Loan, lower: &Path, upper: &Path) -> Result<(
         () = cancel.cancelled() => return Err(given_up()),
         rebased = job.img.rebase(upper, below) => rebased.map_err(|error| error.body())?,
     }
-    files::remove(&[lower.to_owned()])
+    remove_all_names(lower)
 }
 
 /// The lower, which has all of it now, takes the upper's name, and with it everything that stands on that.
@@ -195,27 +246,22 @@ async fn node_of(run: &Run, qmp: &Qmp, file: &Path) -> Result<String, ErrorBody>
     if let Some((node, _)) = record.layers.iter().find(|(_, layer)| layer.as_path() == file) {
         return Ok(node.clone());
     }
-    let answer = call(qmp, "query-named-block-nodes", json!({"flat": true})).await?;
-    let nodes = answer.as_array().map(Vec::as_slice).unwrap_or_default();
-    let text = |node: &Value, key: &str| node.get(key).and_then(Value::as_str).map(str::to_owned);
-    let found = nodes.iter().find(|node| {
-        let format = text(node, "drv");
-        let is_format = matches!(format.as_deref(), Some("qcow2" | "raw"));
-        is_format && text(node, "file").is_some_and(|name| Path::new(&name) == file)
-    });
-    found.and_then(|node| text(node, "node-name")).ok_or_else(|| {
-        ErrorBody::new(ErrorCode::NotFound, format!("QEMU has no node for {}.", file.display()))
-    })
+    switch::node_at(qmp, file).await
 }
 
-/// Closes the node of an image that nothing uses any more; one that QEMU opened by itself is closed already.
+/// Closes the nodes of an image that nothing uses any more; those that QEMU opened by itself are closed already.
 async fn close(run: &Run, file: &Path) {
-    let node = run.record().layers.iter().find(|(_, layer)| layer.as_path() == file).map(|(node, _)| node.clone());
-    let (Some(node), Some(qmp)) = (node, run.monitor()) else { return };
-    if let Err(error) = call(&qmp, "blockdev-del", json!({"node-name": node})).await {
-        tracing::debug!(node, %error, "a node nobody uses stays open");
+    let Some(qmp) = run.monitor() else { return };
+    let record = run.record();
+    let known = record.layers.iter().find(|(_, layer)| layer.as_path() == file).map(|(node, _)| node.clone());
+    for node in known.iter().cloned().chain([layers::node_of(file), switch::file_node(file)]) {
+        if let Err(error) = call(&qmp, "blockdev-del", json!({"node-name": node})).await {
+            tracing::trace!(node, %error, "there is no such node");
+        }
     }
-    run.amend(|record| drop(record.layers.remove(&node)));
+    if let Some(known) = known {
+        run.amend(|record| drop(record.layers.remove(&known)));
+    }
 }
 
 async fn live(job: &Job, loan: &Loan, run: &Run, lower: &Path, upper: &Path) -> Result<(), ErrorBody> {
@@ -243,7 +289,8 @@ async fn live(job: &Job, loan: &Loan, run: &Run, lower: &Path, upper: &Path) -> 
         });
         block_job(run, &qmp, "block-commit", arguments, &cancel).await?;
         close(run, upper).await;
-        takes_name(lower, upper).await?;
+        // QEMU knows it by its old name, which it keeps until the process is gone.
+        layers::also_named(lower, upper).map_err(|error| files::io_error(upper, &error))?;
         run.amend(|record| drop(record.layers.insert(low, upper.to_owned())));
         return Ok(());
     }
@@ -254,7 +301,7 @@ async fn live(job: &Job, loan: &Loan, run: &Run, lower: &Path, upper: &Path) -> 
     }
     block_job(run, &qmp, "block-stream", arguments, &cancel).await?;
     close(run, lower).await;
-    files::remove(&[lower.to_owned()])
+    remove_all_names(lower)
 }
 
 /// Carries a job of QEMU's out and waits for its end.

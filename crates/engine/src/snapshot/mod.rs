@@ -5,7 +5,7 @@
 //! disk0           disk0 ─▶ base-1           disk0 ─▶ base-2 ─▶ base-1      disk0 ─▶ base-1
 //!                          (A)                       (B)       (A)         base-2 ─▶ base-1   (B, kept)
 //! ```
-//! A disk's file keeps its name: what it held gets a second name (`base-…`), and an empty overlay takes the first ([`layers`]).
+//! A disk's file keeps its name: what it held gets another (`base-…`), and an empty overlay takes the first ([`layers`]).
 //! Beside the layers a snapshot has a directory, `snapshots/ID/`, with memory, UEFI variables, the TPM's state, a picture and
 //! what is needed to go on from it ([`kept`]). Its row in the store is the snapshot: written last, removed first.
 //!
@@ -37,6 +37,7 @@ pub(crate) use compare::compare;
 pub(crate) use delete::delete;
 pub(crate) use fork::fork;
 pub(crate) use kept::{dirs as kept_dirs, files_in as kept_files};
+pub(crate) use layers::drop_twins;
 pub(crate) use list::{picture, tree, update};
 pub(crate) use merge::merge_left_over;
 pub(crate) use restore::restore;

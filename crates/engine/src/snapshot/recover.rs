@@ -9,7 +9,7 @@
 //! else is done with it.
 
 use std::collections::HashMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
 use serde_json::json;
@@ -19,7 +19,7 @@ use voidvm_store::{Intent, IntentAction, OpenIntent};
 use super::restore::Plan;
 use super::switch::{self, call};
 use super::{kept, layers, merge, stream};
-use crate::ops::{build, files};
+use crate::ops::files;
 use crate::run::{GuestStatus, Run};
 use crate::shared::Shared;
 
@@ -47,8 +47,8 @@ pub(crate) const fn is_ours(action: IntentAction) -> bool {
 pub(crate) async fn at_rest(shared: &Shared, open: &OpenIntent) {
     let done = match open.intent.action {
         IntentAction::SnapshotTake => {
-            for (file, base) in layers::of_files(&open.intent.files) {
-                layers::settle(file, base);
+            for names in layers::of_files(&open.intent.files) {
+                layers::settle(names);
             }
             forget(shared, &open.intent).await
         }
@@ -136,25 +136,21 @@ pub(crate) async fn running(
 async fn settle_running(run: &Run, qmp: &voidvm_qemu::qmp::Qmp, intent: &Intent) -> Result<(), ErrorBody> {
     let roots = switch::roots(qmp).await?;
     let record = run.record();
-    for (file, base) in layers::of_files(&intent.files) {
-        let overlay = layers::node_on(base);
+    for names in layers::of_files(&intent.files) {
+        let [file, base, over] = names;
         let Some(disk) = record.spec.disks.iter().find(|disk| disk.file == file) else { continue };
-        let switched = roots.get(disk.id.as_str()).is_some_and(|root| root.node == overlay);
-        if switched {
-            if build::part_of(file).exists() {
-                layers::swap(file, base).map_err(|error| files::io_error(file, &error))?;
+        let overlay = layers::node_of(over);
+        let root = roots.get(disk.id.as_str()).map(|root| root.node.as_str());
+        if root == Some(overlay.as_str()) {
+            if record.root(&disk.id) != overlay {
+                switch::settle(run, qmp, &disk.id, names).await?;
             }
-            let (id, was) = (disk.id.clone(), record.root(&disk.id).to_owned());
-            run.amend(|record| {
-                if was != overlay {
-                    record.layers.insert(was.clone(), base.to_owned());
-                }
-                record.roots.insert(id, overlay);
-            });
-        } else {
-            drop(call(qmp, "blockdev-del", json!({"node-name": overlay})).await);
-            layers::settle(file, base);
+            continue;
         }
+        drop(call(qmp, "blockdev-del", json!({"node-name": overlay})).await);
+        let opened_by_name = root == Some(disk.id.as_str());
+        let unused = std::iter::once(over).chain(opened_by_name.then_some(base)).map(Path::to_owned);
+        files::remove(&unused.collect::<Vec<_>>())?;
     }
     Ok(())
 }

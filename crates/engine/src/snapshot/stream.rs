@@ -103,11 +103,7 @@ pub(super) async fn take(
     // Whatever happened, it goes on.
     let goes_on = if running { call(&qmp, "cont", json!({})).await.map(drop) } else { Ok(()) };
     drop(pausing(&qmp, false).await);
-    if switch.turned {
-        switch.note();
-    } else {
-        switch.undo().await;
-    }
+    switch.settle().await?;
     written?;
     goes_on?;
     let pause = if running { switch::pause(run).await } else { None };

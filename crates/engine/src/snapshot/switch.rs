@@ -1,11 +1,10 @@
 //! The disks of a running machine: an overlay ready for each, and the instant at which all of them are put on.
 //!
 //! ```text
-//! prepare: overlays made and opened (nothing uses them) ─▶ guest held ─▶ turn: state copied, one transaction, names swapped ─▶
-//! guest goes on, and writes to the overlays
+//! prepare: overlays made and opened (nothing uses them) ─▶ guest held ─▶ turn: state copied, one transaction ─▶ guest goes on,
+//! and writes to the overlays ─▶ settle: QEMU knows what was frozen by its frozen name, the disks' names lead to the overlays
 //! ```
-//! Invariant: names are swapped only after QEMU has switched, and before the guest runs again; so a process that ends between
-//! the two leaves overlays nobody wrote to.
+//! Invariant: a name that QEMU knows a file by never comes to mean another one.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -15,7 +14,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use serde_json::{Map, Value, json};
 use voidvm_model::snapshot::Consistency;
-use voidvm_model::spec::DiskFormat;
+use voidvm_model::spec::{Disk, DiskFormat};
 use voidvm_model::{Bytes, DeviceId, ErrorBody, ErrorCode};
 use voidvm_qemu::args;
 use voidvm_qemu::image;
@@ -26,7 +25,7 @@ use super::kept;
 use super::layers::{self, Layer};
 use super::take::Held;
 use crate::guest;
-use crate::ops::{build, files};
+use crate::ops::files;
 use crate::run::{self, GuestStatus, Run};
 use crate::supervisor::lend::Loan;
 
@@ -68,7 +67,8 @@ pub(super) struct Switch {
     machine_dir: PathBuf,
     dir: PathBuf,
     layers: Vec<Layer>,
-    roots: BTreeMap<DeviceId, String>,
+    /// The overlays QEMU has opened.
+    opened: Vec<DeviceId>,
     pub(super) turned: bool,
 }
 
@@ -89,7 +89,7 @@ impl Switch {
             machine_dir: machine_dir.to_owned(),
             dir: dir.to_owned(),
             layers: layers.to_vec(),
-            roots: BTreeMap::new(),
+            opened: Vec::new(),
             turned: false,
         };
         match switch.open().await {
@@ -112,16 +112,24 @@ impl Switch {
                     format!("The machine that runs has no disk {}.", layer.disk),
                 ));
             };
-            let part = build::part_of(&layer.file);
-            files::remove(std::slice::from_ref(&part))?;
-            image::overlay(&part, &layer.base, DiskFormat::Qcow2, root.size).map_err(|error| error.body())?;
-            let overlay = voidvm_model::spec::Disk { file: part, format: DiskFormat::Qcow2, ..disk.clone() };
+            if root.node != record.root(&layer.disk) {
+                return Err(ErrorBody::new(
+                    ErrorCode::InvalidState,
+                    format!("QEMU writes disk {} to another place than voidVM knows of.", layer.disk),
+                )
+                .with_hint("Stop the machine and start it again.")
+                .with_detail("node", root.node.as_str()));
+            }
+            layers::also_named(&layer.file, &layer.base).map_err(|error| files::io_error(&layer.base, &error))?;
+            image::overlay(&layer.over, &layer.base, DiskFormat::Qcow2, root.size)
+                .map_err(|error| error.body())?;
+            let overlay = Disk { file: layer.over.clone(), format: DiskFormat::Qcow2, ..disk.clone() };
             let mut node = args::disk_node(&overlay).map_err(|error| error.body())?;
-            node["node-name"] = layers::node_on(&layer.base).into();
+            node["node-name"] = layers::node_of(&layer.over).into();
             // What it stands on is put below it at the switch.
             node["backing"] = Value::Null;
             call(&self.qmp, "blockdev-add", node).await?;
-            self.roots.insert(layer.disk.clone(), root.node.clone());
+            self.opened.push(layer.disk.clone());
         }
         Ok(())
     }
@@ -133,61 +141,134 @@ impl Switch {
     pub(super) async fn turn(&mut self) -> Result<(), ErrorBody> {
         // QEMU has written out what it had of the variables when it held the guest.
         kept::copy_state(&self.machine_dir, &self.dir).map_err(|error| files::io_error(&self.dir, &error))?;
+        let record = self.run.record();
         let actions: Vec<Value> = self
             .layers
             .iter()
             .map(|layer| {
-                let node = self.roots.get(&layer.disk);
-                json!({
-                    "type": "blockdev-snapshot",
-                    "data": {"node": node, "overlay": layers::node_on(&layer.base)},
-                })
+                let data = json!({"node": record.root(&layer.disk), "overlay": layers::node_of(&layer.over)});
+                json!({"type": "blockdev-snapshot", "data": data})
             })
             .collect();
-        if actions.is_empty() {
-            self.turned = true;
-            return Ok(());
+        if !actions.is_empty() {
+            call(&self.qmp, "transaction", json!({"actions": actions})).await?;
         }
-        call(&self.qmp, "transaction", json!({"actions": actions})).await?;
         self.turned = true;
-        for layer in &self.layers {
-            layers::swap(&layer.file, &layer.base).map_err(|error| files::io_error(&layer.file, &error))?;
-        }
         Ok(())
     }
 
-    /// Writes down what the nodes of the run are now. Not while the guest is held: it takes its time.
-    pub(super) fn note(&self) {
-        self.run.amend(|record| {
-            for layer in &self.layers {
-                if let Some(root) = self.roots.get(&layer.disk) {
-                    record.layers.insert(root.clone(), layer.base.clone());
-                }
-                record.roots.insert(layer.disk.clone(), layers::node_on(&layer.base));
-            }
-        });
-        if let Err(error) = std::fs::File::open(&self.machine_dir).and_then(|dir| dir.sync_all()) {
-            tracing::warn!(path = %self.machine_dir.display(), %error, "a directory was not forced to the disk");
-        }
-    }
-
-    /// Takes overlays away that were not put on.
-    pub(super) async fn undo(&self) {
-        if self.turned {
-            return;
+    /// Gives the disks' names to the overlays that were put on; or takes those away that were not.
+    ///
+    /// # Errors
+    /// What QEMU or the file system says; the names are given when the process is gone, then.
+    pub(super) async fn settle(&self) -> Result<(), ErrorBody> {
+        if !self.turned {
+            self.undo().await;
+            return Ok(());
         }
         for layer in &self.layers {
-            let node = json!({"node-name": layers::node_on(&layer.base)});
-            if self.roots.contains_key(&layer.disk)
-                && let Err(error) = call(&self.qmp, "blockdev-del", node).await
-            {
-                tracing::debug!(disk = %layer.disk, %error, "an overlay nobody uses stays open");
+            settle(&self.run, &self.qmp, &layer.disk, [&layer.file, &layer.base, &layer.over]).await?;
+        }
+        let synced = std::fs::File::open(&self.machine_dir).and_then(|dir| dir.sync_all());
+        synced.map_err(|error| files::io_error(&self.machine_dir, &error))
+    }
+
+    async fn undo(&self) {
+        let record = self.run.record();
+        for layer in &self.layers {
+            if self.opened.contains(&layer.disk) {
+                let node = json!({"node-name": layers::node_of(&layer.over)});
+                if let Err(error) = call(&self.qmp, "blockdev-del", node).await {
+                    tracing::debug!(disk = %layer.disk, %error, "an overlay nobody uses stays open");
+                }
             }
-            if let Err(error) = files::remove(&[build::part_of(&layer.file)]) {
-                tracing::warn!(%error, "an overlay nobody uses is left");
+            // What QEMU knows by its own name needs no layer's.
+            let base = (record.root(&layer.disk) == layer.disk.as_str()).then_some(&layer.base);
+            for file in base.into_iter().chain([&layer.over]) {
+                if let Err(error) = files::remove(std::slice::from_ref(file)) {
+                    tracing::warn!(%error, "a layer nobody uses is left");
+                }
             }
         }
     }
+}
+
+/// Gives a disk's name to the overlay that was put on, once QEMU knows what it was by its frozen name.
+///
+/// # Errors
+/// What QEMU or the file system says.
+pub(super) async fn settle(
+    run: &Run,
+    qmp: &Qmp,
+    disk: &DeviceId,
+    [file, base, over]: [&Path; 3],
+) -> Result<(), ErrorBody> {
+    let record = run.record();
+    let was = record.root(disk).to_owned();
+    let known = record.spec.disks.iter().find(|known| known.id == *disk);
+    if let Some(known) = known.filter(|_| was == disk.as_str()) {
+        let frozen = Disk { file: base.to_owned(), ..known.clone() };
+        let mut node = args::disk_node(&frozen).map_err(|error| error.body())?;
+        let mut storage = node["file"].take();
+        let name = file_node(base);
+        storage["node-name"] = name.as_str().into();
+        // Written to when layers are merged, and only then.
+        storage["auto-read-only"] = true.into();
+        node["file"] = name.as_str().into();
+        node["read-only"] = true.into();
+        // What is below it stays, and has to be said.
+        if let Some(below) = image::header(base).ok().flatten().and_then(|header| header.backing) {
+            node["backing"] = node_at(qmp, &below).await?.into();
+        }
+        call(qmp, "blockdev-add", storage).await?;
+        if let Err(error) = call(qmp, "blockdev-reopen", json!({"options": [node]})).await {
+            drop(call(qmp, "blockdev-del", json!({"node-name": name})).await);
+            return Err(error);
+        }
+    }
+    layers::also_named(over, file).map_err(|error| files::io_error(file, &error))?;
+    run.amend(|record| {
+        if was == disk.as_str() {
+            record.layers.insert(was, base.to_owned());
+        }
+        record.roots.insert(disk.clone(), layers::node_of(over));
+    });
+    Ok(())
+}
+
+/// Whether the disks' names lead to what a live process writes to.
+pub(super) async fn is_settled(run: &Run, layers: &[Layer]) -> bool {
+    let Ok(qmp) = run.qmp() else { return false };
+    let Ok(roots) = roots(&qmp).await else { return false };
+    let record = run.record();
+    layers.iter().all(|layer| {
+        let written_to = roots.get(layer.disk.as_str()).map(|root| root.node.as_str());
+        written_to == Some(record.root(&layer.disk))
+    })
+}
+
+/// The node of an image that QEMU opened by this name.
+///
+/// # Errors
+/// [`ErrorCode::NotFound`].
+pub(super) async fn node_at(qmp: &Qmp, file: &Path) -> Result<String, ErrorBody> {
+    let answer = call(qmp, "query-named-block-nodes", json!({"flat": true})).await?;
+    let nodes = answer.as_array().map(Vec::as_slice).unwrap_or_default();
+    let text = |node: &Value, key: &str| node.get(key).and_then(Value::as_str).map(str::to_owned);
+    let layer = layers::node_of(file);
+    let is_it = |node: &&Value| {
+        let is_format = matches!(text(node, "drv").as_deref(), Some("qcow2" | "raw"));
+        let opened = is_format && text(node, "file").is_some_and(|name| Path::new(&name) == file);
+        opened || text(node, "node-name").is_some_and(|name| name == layer)
+    };
+    nodes.iter().find(is_it).and_then(|node| text(node, "node-name")).ok_or_else(|| {
+        ErrorBody::new(ErrorCode::NotFound, format!("QEMU has no node for {}.", file.display()))
+    })
+}
+
+/// The node of the file below one that was opened by its disk's name.
+pub(super) fn file_node(base: &Path) -> String {
+    format!("vvf.{}", base.file_stem().unwrap_or_default().to_string_lossy())
 }
 
 /// How long the guest was held the last time; waits until QEMU has said that it goes on.
@@ -215,12 +296,7 @@ pub(super) async fn take(
     freeze: bool,
 ) -> Result<Held, ErrorBody> {
     let taken = held_and_turned(job, loan, run, &mut switch, freeze).await;
-    if taken.is_err() {
-        switch.undo().await;
-    }
-    if switch.turned {
-        switch.note();
-    }
+    switch.settle().await?;
     taken
 }
 

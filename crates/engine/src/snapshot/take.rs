@@ -16,11 +16,11 @@ use voidvm_model::{
     DeviceId, ErrorBody, ErrorCode, MachineSpec, Operation, OperationKind, OperationResult, Origin, SnapshotId,
     VmId, VmState,
 };
-use voidvm_store::{IntentAction, SnapshotRow};
+use voidvm_store::{Intent, IntentAction, IntentId, OpenIntent, SnapshotRow};
 
 use super::job::{self, Job, blocking};
 use super::layers::{self, Layer};
-use super::{kept, merge, names, stream, switch};
+use super::{kept, merge, names, recover, stream, switch};
 use crate::ledger::Cancel;
 use crate::ops::{clone, files, update};
 use crate::run::Run;
@@ -150,7 +150,7 @@ pub(crate) async fn take(job: &Job, loan: &Loan, wish: Wish) -> Result<Taken, Er
     let disks = layers::writable(&machine_dir, &spec)?;
     let id = SnapshotId::new();
     let dir = kept::dir(&machine_dir, id);
-    let layers = layers::plan(&machine_dir, &disks);
+    let layers = layers::plan(&machine_dir, &disks, loan.run.as_ref().map(|run| run.record()).as_deref());
     let files = layers::to_files(dir.clone(), &layers);
     let intent = job.intend(IntentAction::SnapshotTake, files).await?;
     let done = async {
@@ -198,13 +198,13 @@ pub(crate) async fn take(job: &Job, loan: &Loan, wish: Wish) -> Result<Taken, Er
         Ok(Taken { id, pause_ms: held.pause_ms })
     };
     let done: Result<Taken, ErrorBody> = done.await;
-    if done.is_err() {
-        undo(loan, &dir, &layers);
-    }
-    job.settled(intent).await;
-    if done.is_err() {
-        // A layer that was put on all the same is nobody's.
-        merge::quietly(job, loan).await;
+    match &done {
+        Ok(_) => job.settled(intent).await,
+        Err(_) => {
+            undo(job, loan, (intent, &dir), &layers).await;
+            // A layer that was put on all the same is nobody's.
+            merge::quietly(job, loan).await;
+        }
     }
     job.announce();
     done
@@ -283,16 +283,23 @@ async fn take_picture(run: &Run, dir: &Path) {
     }
 }
 
-/// Takes back what was made of a snapshot that is not to be. The disks' own layers are settled by whoever put them on; of a
-/// machine that rests, here.
-fn undo(loan: &Loan, dir: &Path, layers: &[Layer]) {
+/// Takes back what was made of a snapshot that is not to be. Of a process that lives, layers that were put on and could not be
+/// named are left to whoever sees its end.
+async fn undo(job: &Job, loan: &Loan, (id, dir): (IntentId, &Path), layers: &[Layer]) {
     if let Err(error) = kept::remove(dir) {
         tracing::error!(%error, "a file of a snapshot that was not taken is left");
     }
-    if loan.run.is_none() {
-        for layer in layers {
-            layers::settle(&layer.file, &layer.base);
-        }
+    let intent = Intent {
+        operation_id: job.operation,
+        vm_id: Some(job.vm()),
+        action: IntentAction::SnapshotTake,
+        files: layers::to_files(dir.to_owned(), layers),
+    };
+    let open = OpenIntent { id, intent, begun_at: Timestamp::now() };
+    match loan.run.as_ref().filter(|_| job.machine.run().is_some()) {
+        None => recover::at_rest(&job.shared, &open).await,
+        Some(run) if switch::is_settled(run, layers).await => job.settled(id).await,
+        Some(_) => job.shared.unfinished.add(job.vm(), open),
     }
 }
 

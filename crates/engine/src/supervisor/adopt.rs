@@ -159,6 +159,7 @@ pub(crate) async fn find(shared: Arc<Shared>, vm: VmRow, stray: Option<ProcessHa
     }
     if matches!(found, Found::Absent(_)) {
         snapshot::recover::after_exit(&shared, vm.id).await;
+        snapshot::drop_twins(&shared.config.machine_dir(vm.id), &vm.spec);
     }
     found
 }

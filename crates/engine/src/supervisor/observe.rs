@@ -231,6 +231,7 @@ impl Driver {
         }
         live.see_companions_off().await;
         snapshot::recover::after_exit(&self.shared, self.vm.id).await;
+        snapshot::drop_twins(&self.machine_dir(), &self.vm.spec);
         let stderr = live.run.dir.stderr_tail();
         let end = judge(&live, exit, &stderr);
         tracing::info!(vm = %self.vm.id, ?exit, shutdown = ?live.shutdown, ?end, "the process has ended");
