@@ -300,8 +300,20 @@ async fn live(job: &Job, loan: &Loan, run: &Run, lower: &Path, upper: &Path) -> 
         arguments["backing-file"] = name(&below).into();
     }
     block_job(run, &qmp, "block-stream", arguments, &cancel).await?;
+    flush(&qmp, &up).await?;
     close(run, lower).await;
     remove_all_names(lower)
+}
+
+/// Has QEMU write out what it holds of an image: the tables that say where what was copied is may be in its memory alone, and
+/// what they were copied from is removed next.
+async fn flush(qmp: &Qmp, node: &str) -> Result<(), ErrorBody> {
+    let line = json!({"command-line": format!("qemu-io {node} \"flush\"")});
+    let said = call(qmp, "human-monitor-command", line).await?;
+    match said.as_str().map(str::trim) {
+        None | Some("") => Ok(()),
+        Some(words) => Err(ErrorBody::new(ErrorCode::QemuFailed, format!("QEMU could not write it out: {words}"))),
+    }
 }
 
 /// Carries a job of QEMU's out and waits for its end.

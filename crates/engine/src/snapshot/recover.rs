@@ -120,7 +120,7 @@ pub(crate) async fn running(
                 // What holds it is the snapshot: nothing else of ours was going on.
                 let reason = if let GuestStatus::Held(reason) = status { reason.as_str() } else { "" };
                 if matches!(reason, "finish-migrate" | "postmigrate" | "paused") {
-                    call(&qmp, "cont", json!({})).await?;
+                    stream::go_on(&qmp).await?;
                 }
                 forget(shared, &open.intent).await
             }

@@ -101,7 +101,7 @@ pub(super) async fn take(
         give_up(run, &qmp).await;
     }
     // Whatever happened, it goes on.
-    let goes_on = if running { call(&qmp, "cont", json!({})).await.map(drop) } else { Ok(()) };
+    let goes_on = if running { go_on(&qmp).await } else { Ok(()) };
     drop(pausing(&qmp, false).await);
     switch.settle().await?;
     written?;
@@ -114,6 +114,19 @@ pub(super) async fn take(
         consistency: Consistency::Whole,
         pause_ms: pause.map(|(_, pause)| pause),
     })
+}
+
+/// Lets the guest go on. QEMU says that a transfer is done some instants before it would hear of that.
+pub(super) async fn go_on(qmp: &Qmp) -> Result<(), ErrorBody> {
+    let end = Instant::now() + COMMAND_TIMEOUT;
+    loop {
+        match call(qmp, "cont", json!({})).await {
+            Err(error) if error.message.contains("not finalized") && Instant::now() < end => {
+                tokio::time::sleep(ASK_OFTEN).await;
+            }
+            done => return done.map(drop),
+        }
+    }
 }
 
 async fn write(
