@@ -24,7 +24,7 @@ use voidvm_qemu::qmp::Qmp;
 
 use super::job::{self, Job, blocking, given_up};
 use super::layers;
-use super::switch::{self, call};
+use super::switch::{self, call, node_of};
 use crate::fleet::same_file;
 use crate::ledger::Cancel;
 use crate::ops::{build, clone, files};
@@ -151,16 +151,16 @@ async fn tidy(job: &Job, loan: &Loan) -> Result<(), ErrorBody> {
     }
 }
 
-/// Removes a layer that nothing stands on.
+/// Removes a layer that nothing stands on under this name; it may be in use under another.
 async fn drop_layer(run: Option<&Run>, lower: &Path) -> Result<(), ErrorBody> {
     tracing::info!(file = %lower.display(), "a layer nobody needs is removed");
     if let Some(run) = run {
         close(run, lower).await;
     }
-    remove_all_names(lower)
+    files::remove(&[lower.to_owned()])
 }
 
-/// Removes a layer under every name it has in the machine's directory.
+/// Removes a layer that was merged away, under every name it has in the machine's directory.
 fn remove_all_names(layer: &Path) -> Result<(), ErrorBody> {
     let dir = layer.parent().unwrap_or(layer);
     let names: Vec<PathBuf> = if names_of(layer) > 1 {
@@ -235,18 +235,6 @@ fn is_open(run: &Run, file: &Path) -> bool {
     let record = run.record();
     let chains = record.spec.disks.iter().filter_map(|disk| image::backing_files(&disk.file).ok());
     chains.flatten().any(|open| open == file)
-}
-
-/// The node of an image of a running machine.
-async fn node_of(run: &Run, qmp: &Qmp, file: &Path) -> Result<String, ErrorBody> {
-    let record = run.record();
-    if let Some(disk) = record.spec.disks.iter().find(|disk| disk.file == *file) {
-        return Ok(record.root(&disk.id).to_owned());
-    }
-    if let Some((node, _)) = record.layers.iter().find(|(_, layer)| layer.as_path() == file) {
-        return Ok(node.clone());
-    }
-    switch::node_at(qmp, file).await
 }
 
 /// Closes the nodes of an image that nothing uses any more; those that QEMU opened by itself are closed already.

@@ -218,7 +218,7 @@ pub(super) async fn settle(
         node["read-only"] = true.into();
         // What is below it stays, and has to be said.
         if let Some(below) = image::header(base).ok().flatten().and_then(|header| header.backing) {
-            node["backing"] = node_at(qmp, &below).await?.into();
+            node["backing"] = node_of(run, qmp, &below).await?.into();
         }
         call(qmp, "blockdev-add", storage).await?;
         if let Err(error) = call(qmp, "blockdev-reopen", json!({"options": [node]})).await {
@@ -247,18 +247,38 @@ pub(super) async fn is_settled(run: &Run, layers: &[Layer]) -> bool {
     })
 }
 
+/// The node of an image of a running machine.
+pub(super) async fn node_of(run: &Run, qmp: &Qmp, file: &Path) -> Result<String, ErrorBody> {
+    let record = run.record();
+    if let Some(disk) = record.spec.disks.iter().find(|disk| disk.file == *file) {
+        return Ok(record.root(&disk.id).to_owned());
+    }
+    if let Some((node, _)) = record.layers.iter().find(|(_, layer)| layer.as_path() == file) {
+        return Ok(node.clone());
+    }
+    node_at(qmp, file).await
+}
+
+/// The file behind QEMU's name of a node, which is a document where a path does not say it all.
+fn opened_as(name: &str) -> PathBuf {
+    let Some(document) = name.strip_prefix("json:") else { return name.into() };
+    let document: Value = serde_json::from_str(document).unwrap_or_default();
+    let file = document.get("file").and_then(|file| file.get("filename")).and_then(Value::as_str);
+    file.unwrap_or_default().into()
+}
+
 /// The node of an image that QEMU opened by this name.
 ///
 /// # Errors
 /// [`ErrorCode::NotFound`].
-pub(super) async fn node_at(qmp: &Qmp, file: &Path) -> Result<String, ErrorBody> {
+async fn node_at(qmp: &Qmp, file: &Path) -> Result<String, ErrorBody> {
     let answer = call(qmp, "query-named-block-nodes", json!({"flat": true})).await?;
     let nodes = answer.as_array().map(Vec::as_slice).unwrap_or_default();
     let text = |node: &Value, key: &str| node.get(key).and_then(Value::as_str).map(str::to_owned);
     let layer = layers::node_of(file);
     let is_it = |node: &&Value| {
         let is_format = matches!(text(node, "drv").as_deref(), Some("qcow2" | "raw"));
-        let opened = is_format && text(node, "file").is_some_and(|name| Path::new(&name) == file);
+        let opened = is_format && text(node, "file").is_some_and(|name| opened_as(&name) == file);
         opened || text(node, "node-name").is_some_and(|name| name == layer)
     };
     nodes.iter().find(is_it).and_then(|node| text(node, "node-name")).ok_or_else(|| {
@@ -345,4 +365,18 @@ async fn held_and_turned(
         consistency: if freeze { Consistency::Frozen } else { Consistency::Crash },
         pause_ms: pause.map(|(_, pause)| pause),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_is_known_behind_every_name_of_qemus() {
+        let plain = "/a/base 1,.qcow2";
+        assert_eq!(opened_as(plain), Path::new(plain));
+        let document = r#"json:{"backing": {"driver": "qcow2", "file": {"driver": "file", "filename": "/a/base-1.qcow2"}}, "driver": "qcow2", "file": {"driver": "file", "filename": "/a/base-2.qcow2"}}"#;
+        assert_eq!(opened_as(document), Path::new("/a/base-2.qcow2"));
+        assert_eq!(opened_as("json:{"), Path::new(""));
+    }
 }
