@@ -66,12 +66,9 @@ pub(crate) async fn freeze(run: &Run) -> Result<(), ErrorBody> {
     let mut line = run.agent.0.lock().await;
     let frozen = line.ask(run, async |agent| agent.execute("guest-fsfreeze-freeze", None).await).await;
     frozen.map(drop).map_err(|error| {
-        ErrorBody::new(
-            ErrorCode::Unsupported,
-            format!("The guest cannot freeze its file systems: {error}."),
-        )
-        .with_field("freeze")
-        .with_hint("Install qemu-guest-agent in the guest, or take the snapshot without freezing.")
+        ErrorBody::new(ErrorCode::Unsupported, format!("The guest cannot freeze its file systems: {error}."))
+            .with_field("freeze")
+            .with_hint("Install qemu-guest-agent in the guest, or take the snapshot without freezing.")
     })
 }
 

@@ -75,7 +75,8 @@ impl Lab {
         let binary = qemu()?;
         let vm = row("lab", spec());
         let rig = Rig::with(&Plan::default(), &[], |config| {
-            config.preferences.qemu_binary = Some(with_second_monitor(&binary, config.data_dir.parent().unwrap()));
+            config.preferences.qemu_binary =
+                Some(with_second_monitor(&binary, config.data_dir.parent().unwrap()));
             config.timing.mute_after = Duration::from_secs(20);
             config.timing.heartbeat = Duration::from_secs(2);
         })
@@ -161,7 +162,7 @@ impl Lab {
     }
 
     /// Makes sure that an image of the machine shows this, and holds together.
-    fn shows(&self, image: &Path, content: &Content) {
+    fn shows(image: &Path, content: &Content) {
         let lines: Vec<String> = content
             .iter()
             .enumerate()
@@ -197,7 +198,8 @@ fn wish(id: VmId) -> SnapshotCreateRequest {
 
 fn run(command: &mut Command) {
     let output = command.output().unwrap();
-    let said = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
+    let said =
+        String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success() && !said.contains("failed"), "{command:?}: {said}");
 }
 
@@ -227,7 +229,8 @@ async fn a_real_machine_is_kept_while_it_runs_and_brought_back() {
     assert_eq!((lab.state(), lab.rig.engine.get(lab.id).unwrap().run.unwrap().pid), (VmState::Running, pid));
     lab.write(2, 4);
 
-    let compared = SnapshotCompareRequest { id: lab.id, snapshot: "second".into(), with: Some("first".into()) };
+    let compared =
+        SnapshotCompareRequest { id: lab.id, snapshot: "second".into(), with: Some("first".into()) };
     let difference = lab.rig.engine.compare_snapshots(compared).await.unwrap();
     assert!(difference.disks.iter().all(|disk| disk.changed.unwrap().0 >= PIECE as u64), "{difference:?}");
     assert!(difference.hardware.is_empty());
@@ -249,23 +252,25 @@ async fn a_real_machine_is_kept_while_it_runs_and_brought_back() {
     assert!(names.contains(&"before “with memory”".to_owned()), "{names:?}");
     lab.write(3, 5);
     lab.rig.force_off(lab.id).await;
-    lab.shows(&lab.dir().join("disk0.qcow2"), &[2, 0, 0, 5, 0, 0, 0, 0]);
-    for (snapshot, content) in
-        [(&first, [1, 0, 0, 0, 0, 0, 0, 0]), (&second, [2, 0, 0, 0, 0, 0, 0, 0]), (&third, [2, 3, 0, 0, 0, 0, 0, 0])]
-    {
+    Lab::shows(&lab.dir().join("disk0.qcow2"), &[2, 0, 0, 5, 0, 0, 0, 0]);
+    for (snapshot, content) in [
+        (&first, [1, 0, 0, 0, 0, 0, 0, 0]),
+        (&second, [2, 0, 0, 0, 0, 0, 0, 0]),
+        (&third, [2, 3, 0, 0, 0, 0, 0, 0]),
+    ] {
         for layer in lab.layers(snapshot).await {
-            lab.shows(&layer, &content);
+            Lab::shows(&layer, &content);
         }
     }
 
     lab.restore(&first, RestoreTo::AsItWas, true).await;
     assert_eq!(lab.state(), VmState::Stopped);
-    lab.shows(&lab.dir().join("disk1.qcow2"), &[1, 0, 0, 0, 0, 0, 0, 0]);
+    Lab::shows(&lab.dir().join("disk1.qcow2"), &[1, 0, 0, 0, 0, 0, 0, 0]);
     for snapshot in lab.tree().await {
         lab.delete(&snapshot).await;
     }
     assert_eq!(lab.files(), ["disk0.qcow2", "disk1.qcow2"].map(str::to_owned).into());
-    lab.shows(&lab.dir().join("disk0.qcow2"), &[1, 0, 0, 0, 0, 0, 0, 0]);
+    Lab::shows(&lab.dir().join("disk0.qcow2"), &[1, 0, 0, 0, 0, 0, 0, 0]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -288,9 +293,9 @@ async fn forks_of_a_real_machine_share_its_disks_and_keep_them() {
     assert_eq!(forks.len(), 2);
     lab.delete(&kept).await;
     for fork in &forks {
-        lab.shows(&fork.spec.disks[0].file, &[7, 0, 0, 0, 0, 0, 0, 0]);
+        Lab::shows(&fork.spec.disks[0].file, &[7, 0, 0, 0, 0, 0, 0, 0]);
     }
-    lab.shows(&lab.dir().join("disk0.qcow2"), &[8, 0, 0, 0, 0, 0, 0, 0]);
+    Lab::shows(&lab.dir().join("disk0.qcow2"), &[8, 0, 0, 0, 0, 0, 0, 0]);
     let delete = voidvm_model::contract::VmDeleteRequest::new(lab.id);
     let refused = lab.rig.engine.delete(delete, Origin::Cli).await.unwrap_err();
     assert_eq!(refused.code, ErrorCode::HasChildren);
@@ -396,9 +401,8 @@ async fn a_real_machines_random_tree_holds_what_it_should() {
                 lab.restore(&snapshot, to, discard).await;
                 if !discard {
                     let tree = lab.tree().await;
-                    let safety = tree.into_iter().find(|other| {
-                        !kept.values().any(|(known, _)| known.id == other.id)
-                    });
+                    let safety =
+                        tree.into_iter().find(|other| !kept.values().any(|(known, _)| known.id == other.id));
                     let safety = safety.unwrap();
                     kept.insert(safety.name.clone(), (safety, present));
                 }
@@ -425,11 +429,11 @@ async fn a_real_machines_random_tree_holds_what_it_should() {
         assert_eq!(tree, kept.keys().cloned().collect(), "{at}");
         eprintln!("{at}");
         for disk in ["disk0.qcow2", "disk1.qcow2"] {
-            lab.shows(&lab.dir().join(disk), &present);
+            Lab::shows(&lab.dir().join(disk), &present);
         }
         for (snapshot, content) in kept.values() {
             for layer in lab.layers(snapshot).await {
-                lab.shows(&layer, content);
+                Lab::shows(&layer, content);
             }
         }
     }
@@ -447,7 +451,7 @@ async fn a_real_machines_random_tree_holds_what_it_should() {
     })
     .await;
     for disk in ["disk0.qcow2", "disk1.qcow2"] {
-        lab.shows(&lab.dir().join(disk), &present);
+        Lab::shows(&lab.dir().join(disk), &present);
     }
     let _ = stop(lab.id, true);
 }

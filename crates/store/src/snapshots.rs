@@ -134,8 +134,7 @@ impl Snapshots<'_> {
     /// # Errors
     /// [`StoreError::SnapshotNameTaken`], or the store's. One that is gone is no error.
     pub async fn update(&self, row: &SnapshotRow) -> Result<(), StoreError> {
-        let (id, tags, keep) =
-            (row.id.to_string(), json("snapshots.tags", &row.tags)?, i64::from(row.keep));
+        let (id, tags, keep) = (row.id.to_string(), json("snapshots.tags", &row.tags)?, i64::from(row.keep));
         sqlx::query!(
             "UPDATE snapshots SET name = ?, description = ?, tags = ?, keep = ? WHERE id = ?",
             row.name,

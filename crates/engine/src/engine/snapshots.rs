@@ -2,8 +2,8 @@
 
 use voidvm_model::contract::Picture;
 use voidvm_model::snapshot::{
-    Snapshot, SnapshotCompareRequest, SnapshotCreateRequest, SnapshotDifference, SnapshotForkRequest, SnapshotRef,
-    SnapshotRestoreRequest, SnapshotTree, SnapshotUpdateRequest,
+    Snapshot, SnapshotCompareRequest, SnapshotCreateRequest, SnapshotDifference, SnapshotForkRequest,
+    SnapshotRef, SnapshotRestoreRequest, SnapshotTree, SnapshotUpdateRequest,
 };
 use voidvm_model::{ErrorBody, Operation, Origin, VmId};
 
@@ -59,7 +59,11 @@ impl Engine {
     ///
     /// # Errors
     /// No such machine or snapshot.
-    pub async fn delete_snapshot(&self, request: SnapshotRef, origin: Origin) -> Result<Operation, ErrorBody> {
+    pub async fn delete_snapshot(
+        &self,
+        request: SnapshotRef,
+        origin: Origin,
+    ) -> Result<Operation, ErrorBody> {
         snapshot::delete(&self.0.shared, request, origin).await
     }
 

@@ -114,9 +114,10 @@ async fn survey(guest: &Guest, wanted: &MachineSpec) -> Result<(), ErrorBody> {
         network::forget_backend(guest, id).await;
     }
     let cpus = size::count_cpus(guest).await?;
-    let stale = record.now.as_ref().is_some_and(|now| {
-        Words::new(now.clone()).devices().iter().any(|id| hot(id) && !there.contains(id))
-    });
+    let stale = record
+        .now
+        .as_ref()
+        .is_some_and(|now| Words::new(now.clone()).devices().iter().any(|id| hot(id) && !there.contains(id)));
     if gone.is_empty() && found.is_empty() && cpus == record.spec.cpus && !stale {
         return Ok(());
     }

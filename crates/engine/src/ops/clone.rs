@@ -203,7 +203,11 @@ async fn copy_encrypted(
 }
 
 /// The hardware of a copy: its own files, addresses and ports, and the rest as it was.
-pub(crate) fn fresh(shared: &Shared, old: &MachineSpec, (from, to): (&Path, &Path)) -> Result<MachineSpec, ErrorBody> {
+pub(crate) fn fresh(
+    shared: &Shared,
+    old: &MachineSpec,
+    (from, to): (&Path, &Path),
+) -> Result<MachineSpec, ErrorBody> {
     let mut spec = old.clone();
     for (at, disk) in spec.disks.iter_mut().enumerate() {
         let own =

@@ -38,14 +38,13 @@ pub(crate) async fn compare(
         Ok::<_, ErrorBody>(Side { spec: row.spec.clone(), tops: layer_files(&dir, row) })
     };
     let one = side(&request.snapshot)?;
-    let other = match &request.with {
-        Some(key) => side(key)?,
-        None => {
-            let spec = machine.view().spec.clone();
-            let disks = spec.disks.iter().filter(|disk| !disk.read_only);
-            let tops = disks.map(|disk| (disk.id.clone(), disk.file.clone())).collect();
-            Side { spec, tops }
-        }
+    let other = if let Some(key) = &request.with {
+        side(key)?
+    } else {
+        let spec = machine.view().spec.clone();
+        let disks = spec.disks.iter().filter(|disk| !disk.read_only);
+        let tops = disks.map(|disk| (disk.id.clone(), disk.file.clone())).collect();
+        Side { spec, tops }
     };
     blocking(move || {
         let mut disks: Vec<&DeviceId> = one.tops.keys().chain(other.tops.keys()).collect();
@@ -55,7 +54,11 @@ pub(crate) async fn compare(
             .into_iter()
             .map(|disk| DiskDifference {
                 disk: disk.clone(),
-                changed: one.tops.get(disk).zip(other.tops.get(disk)).and_then(|(a, b)| written_between(a, b)),
+                changed: one
+                    .tops
+                    .get(disk)
+                    .zip(other.tops.get(disk))
+                    .and_then(|(a, b)| written_between(a, b)),
             })
             .collect();
         Ok(SnapshotDifference { disks, hardware: pending::changes(&one.spec, &other.spec) })
@@ -70,7 +73,10 @@ fn written_between(one: &Path, other: &Path) -> Option<Bytes> {
     if !one.iter().any(|file| other.contains(file)) {
         return None;
     }
-    let apart = one.iter().filter(|file| !other.contains(file)).chain(other.iter().filter(|file| !one.contains(file)));
+    let apart = one
+        .iter()
+        .filter(|file| !other.contains(file))
+        .chain(other.iter().filter(|file| !one.contains(file)));
     // What a layer takes beyond its empty tables is what was written to it.
     let sizes = apart.filter_map(|file| {
         let header = image::header(file).ok()??;

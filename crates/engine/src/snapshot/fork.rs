@@ -199,15 +199,18 @@ fn size_of(disk: &voidvm_model::spec::Disk) -> Result<voidvm_model::Bytes, Error
 fn moved(shared: &Shared, record: RunRecord, (id, name): (VmId, &str), fresh: &MachineSpec) -> RunRecord {
     let old = record.uuid;
     let own = [
-        (RunDir::new(&shared.config.runtime_dir, old).path().to_owned(), RunDir::new(&shared.config.runtime_dir, id).path().to_owned()),
+        (
+            RunDir::new(&shared.config.runtime_dir, old).path().to_owned(),
+            RunDir::new(&shared.config.runtime_dir, id).path().to_owned(),
+        ),
         (shared.config.machine_dir(old), shared.config.machine_dir(id)),
         (shared.config.serial_log(old), shared.config.serial_log(id)),
     ];
     let text = |path: &Path| path.to_string_lossy().into_owned();
     let argv = record.now.clone().unwrap_or_else(|| record.argv.clone());
-    let argv = argv.into_iter().map(|word| {
-        own.iter().fold(word, |word, (from, to)| word.replace(&text(from), &text(to)))
-    });
+    let argv = argv
+        .into_iter()
+        .map(|word| own.iter().fold(word, |word, (from, to)| word.replace(&text(from), &text(to))));
     let mut words = Words::new(argv.collect());
     words.set_plain("-uuid", id.to_string());
     words.set_plain("-name", args::name(name));

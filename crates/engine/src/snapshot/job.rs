@@ -75,7 +75,11 @@ impl Job {
     ///
     /// # Errors
     /// The store's; then no file may be touched.
-    pub(super) async fn intend(&self, action: IntentAction, files: Vec<PathBuf>) -> Result<IntentId, ErrorBody> {
+    pub(super) async fn intend(
+        &self,
+        action: IntentAction,
+        files: Vec<PathBuf>,
+    ) -> Result<IntentId, ErrorBody> {
         let intent = Intent { operation_id: self.operation, vm_id: Some(self.machine.id), action, files };
         self.shared.store.journal().begin(&intent, Timestamp::now()).await.map_err(|error| error.body())
     }
@@ -149,11 +153,13 @@ where
     // Whoever hears of the change finds it there.
     job.announce();
     if let Ok(Some(result)) = &came {
-        ticket.result(result.clone());
+        ticket.result(*result);
     }
     ticket.end(match came {
         Ok(_) => Outcome::Succeeded,
-        Err(error) if error.code == ErrorCode::Cancelled && shared.closing.is_cancelled() => Outcome::Interrupted,
+        Err(error) if error.code == ErrorCode::Cancelled && shared.closing.is_cancelled() => {
+            Outcome::Interrupted
+        }
         Err(error) if error.code == ErrorCode::Cancelled => Outcome::Cancelled,
         Err(error) => Outcome::Failed(error.into()),
     });

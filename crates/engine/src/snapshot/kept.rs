@@ -62,7 +62,9 @@ pub(crate) fn files_in(dir: &Path) -> Vec<PathBuf> {
     let tpm = std::fs::read_dir(files::tpm(dir)).into_iter().flatten().flatten();
     let mut found: Vec<_> = named.iter().map(|name| dir.join(name)).collect();
     found.extend(named.iter().map(|name| build::part_of(&dir.join(name))));
-    found.extend(tpm.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_file())).map(|entry| entry.path()));
+    found.extend(
+        tpm.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_file())).map(|entry| entry.path()),
+    );
     found
 }
 

@@ -244,7 +244,10 @@ mod tests {
         let files = to_files("/m/snapshots/1".into(), std::slice::from_ref(&layer));
         let names = [layer.file.as_path(), layer.base.as_path(), layer.over.as_path()];
         assert_eq!(of_files(&files).collect::<Vec<_>>(), [names]);
-        assert_eq!((node_of(&layer.base).as_str(), layer.name().as_str()), ("vv.base-0123", "base-0123.qcow2"));
+        assert_eq!(
+            (node_of(&layer.base).as_str(), layer.name().as_str()),
+            ("vv.base-0123", "base-0123.qcow2")
+        );
         assert_eq!(layer_of(Path::new("/m"), "vv.base-0123").unwrap(), layer.base);
         assert_eq!(layer_of(Path::new("/m"), "disk0"), None);
     }

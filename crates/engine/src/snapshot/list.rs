@@ -29,11 +29,10 @@ pub(crate) async fn tree(shared: &Arc<Shared>, vm: VmId) -> Result<SnapshotTree,
     let dir = shared.config.machine_dir(vm);
     let mut alone: BTreeMap<PathBuf, bool> = BTreeMap::new();
     for base in rows.iter().flat_map(|row| layer_files(&dir, row).into_values()) {
-        if !alone.contains_key(&base) {
-            let named = rows.iter().filter(|row| layer_files(&dir, row).values().any(|file| *file == base)).count();
-            let nobody = named < 2 && storage::children_of(shared, &base).await?.is_empty();
-            alone.insert(base, nobody);
-        }
+        let named =
+            rows.iter().filter(|row| layer_files(&dir, row).values().any(|file| *file == base)).count();
+        let nobody = named < 2 && storage::children_of(shared, &base).await?.is_empty();
+        alone.insert(base, nobody);
     }
     let unmerged = Bytes(merge::unmerged(shared, vm).await?);
     let spec = machine.view().spec.clone();
@@ -65,7 +64,9 @@ fn in_order(mut rows: Vec<SnapshotRow>) -> Vec<SnapshotRow> {
     while !rows.is_empty() {
         let is_next = |row: &SnapshotRow| match row.parent {
             None => true,
-            Some(parent) => ordered.iter().any(|other| other.id == parent) || !rows.iter().any(|other| other.id == parent),
+            Some(parent) => {
+                ordered.iter().any(|other| other.id == parent) || !rows.iter().any(|other| other.id == parent)
+            }
         };
         // Rows that stand on each other in a ring are damage; they are shown all the same.
         let at = rows.iter().position(is_next).unwrap_or(0);

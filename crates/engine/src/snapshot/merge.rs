@@ -18,7 +18,9 @@ use futures_util::StreamExt as _;
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 use voidvm_model::spec::DiskFormat;
-use voidvm_model::{ErrorBody, ErrorCode, Event, MachineSpec, OperationKind, Origin, StreamItem, VmId, VmState};
+use voidvm_model::{
+    ErrorBody, ErrorCode, Event, MachineSpec, OperationKind, Origin, StreamItem, VmId, VmState,
+};
 use voidvm_qemu::image::{self, CopyProgress};
 use voidvm_qemu::qmp::Qmp;
 
@@ -71,11 +73,13 @@ async fn folds(shared: &Shared, vm: VmId) -> Result<Vec<Fold>, ErrorBody> {
         }
         let children = storage::children_of(shared, &lower).await?;
         // A file may have more names, of which QEMU knows one and those that stand on it another.
-        let by_name = |child: &PathBuf| {
-            matches!(image::header(child), Ok(Some(header)) if header.backing.as_deref() == Some(lower.as_path()))
-        };
-        let children: Vec<PathBuf> =
-            children.into_iter().map(|(child, _)| child).filter(by_name).filter(|child| is_its_name(child, &spec)).collect();
+        let by_name = |child: &PathBuf| matches!(image::header(child), Ok(Some(header)) if header.backing.as_deref() == Some(lower.as_path()));
+        let children: Vec<PathBuf> = children
+            .into_iter()
+            .map(|(child, _)| child)
+            .filter(by_name)
+            .filter(|child| is_its_name(child, &spec))
+            .collect();
         match children.as_slice() {
             [] if running && names_of(&lower) > 1 => {}
             [] => folds.push(Fold::Drop(lower)),
@@ -135,7 +139,8 @@ pub(super) async fn quietly(job: &Job, loan: &Loan) {
 async fn tidy(job: &Job, loan: &Loan) -> Result<(), ErrorBody> {
     let mut passed: BTreeSet<PathBuf> = BTreeSet::new();
     loop {
-        let next = folds(&job.shared, job.vm()).await?.into_iter().find(|fold| !passed.contains(fold.lower()));
+        let next =
+            folds(&job.shared, job.vm()).await?.into_iter().find(|fold| !passed.contains(fold.lower()));
         let Some(fold) = next else { return Ok(()) };
         if job.cancel.is_cancelled() || loan.recall.is_cancelled() {
             return Err(given_up());
@@ -300,7 +305,9 @@ async fn flush(qmp: &Qmp, node: &str) -> Result<(), ErrorBody> {
     let said = call(qmp, "human-monitor-command", line).await?;
     match said.as_str().map(str::trim) {
         None | Some("") => Ok(()),
-        Some(words) => Err(ErrorBody::new(ErrorCode::QemuFailed, format!("QEMU could not write it out: {words}"))),
+        Some(words) => {
+            Err(ErrorBody::new(ErrorCode::QemuFailed, format!("QEMU could not write it out: {words}")))
+        }
     }
 }
 
@@ -323,7 +330,10 @@ async fn block_job(
         let jobs = jobs.as_array().map(Vec::as_slice).unwrap_or_default();
         let text = |job: &Value, key: &str| job.get(key).and_then(Value::as_str).map(str::to_owned);
         let Some(now) = jobs.iter().find(|job| text(job, "id").as_deref() == Some(JOB)) else {
-            return Err(ErrorBody::new(ErrorCode::QemuFailed, "QEMU has forgotten a job in the middle of it."));
+            return Err(ErrorBody::new(
+                ErrorCode::QemuFailed,
+                "QEMU has forgotten a job in the middle of it.",
+            ));
         };
         if text(now, "status").as_deref() == Some("concluded") {
             let error = text(now, "error");
@@ -331,7 +341,9 @@ async fn block_job(
             return match error {
                 None if told => Err(given_up()),
                 None => Ok(()),
-                Some(error) => Err(ErrorBody::new(ErrorCode::QemuFailed, format!("QEMU could not merge: {error}"))),
+                Some(error) => {
+                    Err(ErrorBody::new(ErrorCode::QemuFailed, format!("QEMU could not merge: {error}")))
+                }
             };
         }
         if cancel.is_cancelled() && !told {

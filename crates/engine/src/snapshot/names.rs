@@ -51,7 +51,8 @@ pub(super) fn of_now(word: &str, now: Timestamp) -> String {
 /// [`ErrorCode::NotFound`].
 pub(super) fn find<'a>(rows: &'a [SnapshotRow], key: &str) -> Result<&'a SnapshotRow, ErrorBody> {
     let id = key.parse().ok();
-    let found = rows.iter().find(|row| Some(row.id) == id).or_else(|| rows.iter().find(|row| row.name == key));
+    let found =
+        rows.iter().find(|row| Some(row.id) == id).or_else(|| rows.iter().find(|row| row.name == key));
     found.ok_or_else(|| {
         ErrorBody::new(ErrorCode::NotFound, format!("The machine has no snapshot “{key}”."))
             .with_field("snapshot")

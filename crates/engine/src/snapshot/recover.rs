@@ -40,7 +40,10 @@ impl Unfinished {
 
 /// Whether an intent is about snapshots.
 pub(crate) const fn is_ours(action: IntentAction) -> bool {
-    matches!(action, IntentAction::SnapshotTake | IntentAction::SnapshotRestore | IntentAction::SnapshotRemove)
+    matches!(
+        action,
+        IntentAction::SnapshotTake | IntentAction::SnapshotRestore | IntentAction::SnapshotRemove
+    )
 }
 
 /// Finishes with a machine that has no process.

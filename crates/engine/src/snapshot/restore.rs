@@ -91,7 +91,10 @@ async fn carry_out(job: &Arc<Job>, row: &SnapshotRow, to: RestoreTo, discard_pre
             schedule_id: None,
             memory: Memory::Kept,
         };
-        let wish = Wish { name: Some(names::free(&format!("before “{}”", shortened(&row.name)), &job.rows().await?)), ..wish };
+        let wish = Wish {
+            name: Some(names::free(&format!("before “{}”", shortened(&row.name)), &job.rows().await?)),
+            ..wish
+        };
         take(job, &loan, wish).await?;
     } else if !discard_present && was == VmState::Suspended {
         return Err(ErrorBody::new(
@@ -105,7 +108,12 @@ async fn carry_out(job: &Arc<Job>, row: &SnapshotRow, to: RestoreTo, discard_pre
     let machine = Arc::clone(&job.machine);
     machine.end_run(&mut loan).await?;
     let with_memory = row.memory && to != RestoreTo::Stopped;
-    let plan = Plan { dir: kept::dir(&job.machine_dir(), row.id), machine_dir: job.machine_dir(), row: row.clone(), with_memory };
+    let plan = Plan {
+        dir: kept::dir(&job.machine_dir(), row.id),
+        machine_dir: job.machine_dir(),
+        row: row.clone(),
+        with_memory,
+    };
     let intent = job.intend(IntentAction::SnapshotRestore, plan.to_files()).await?;
     let spec = {
         let (plan, present) = (plan.clone(), loan.vm.spec.clone());
@@ -137,9 +145,9 @@ async fn start(job: &Job) -> Result<(), ErrorBody> {
     let operation = job.machine.act(Order::Start, job.origin).await?;
     let ended = job.shared.ledger.wait(operation.id, START).await?;
     match ended.status {
-        OperationStatus::Failed | OperationStatus::Cancelled | OperationStatus::Interrupted => {
-            Err(ended.error.unwrap_or_else(|| ErrorBody::new(ErrorCode::QemuFailed, "The machine was not started.")))
-        }
+        OperationStatus::Failed | OperationStatus::Cancelled | OperationStatus::Interrupted => Err(ended
+            .error
+            .unwrap_or_else(|| ErrorBody::new(ErrorCode::QemuFailed, "The machine was not started."))),
         _ => Ok(()),
     }
 }

@@ -203,7 +203,8 @@ pub(super) async fn give_up(run: &Run, qmp: &Qmp) {
     while Instant::now() < end {
         news.mark_unchanged();
         match ask(qmp).await {
-            Ok(going) if !matches!(going.status.as_str(), "" | "none" | "completed" | "failed" | "cancelled") => {}
+            Ok(going)
+                if !matches!(going.status.as_str(), "" | "none" | "completed" | "failed" | "cancelled") => {}
             _ => return,
         }
         let _ = tokio::time::timeout(ASK, news.changed()).await;

@@ -120,7 +120,8 @@ impl Switch {
                 .with_hint("Stop the machine and start it again.")
                 .with_detail("node", root.node.as_str()));
             }
-            layers::also_named(&layer.file, &layer.base).map_err(|error| files::io_error(&layer.base, &error))?;
+            layers::also_named(&layer.file, &layer.base)
+                .map_err(|error| files::io_error(&layer.base, &error))?;
             image::overlay(&layer.over, &layer.base, DiskFormat::Qcow2, root.size)
                 .map_err(|error| error.body())?;
             let overlay = Disk { file: layer.over.clone(), format: DiskFormat::Qcow2, ..disk.clone() };
@@ -331,9 +332,12 @@ async fn held_and_turned(
     let status = run::status(&qmp, COMMAND_TIMEOUT).await.map_err(|error| error.body())?;
     let running = status == GuestStatus::Running;
     if freeze && !running {
-        return Err(ErrorBody::new(ErrorCode::InvalidState, "A guest that is held cannot freeze its file systems.")
-            .with_field("freeze")
-            .with_hint("Resume it first, or take the snapshot without freezing."));
+        return Err(ErrorBody::new(
+            ErrorCode::InvalidState,
+            "A guest that is held cannot freeze its file systems.",
+        )
+        .with_field("freeze")
+        .with_hint("Resume it first, or take the snapshot without freezing."));
     }
     if freeze {
         guest::freeze(run).await?;

@@ -13,8 +13,8 @@ use std::time::Instant;
 use jiff::Timestamp;
 use voidvm_model::snapshot::{Consistency, SnapshotCreateRequest, SnapshotReason};
 use voidvm_model::{
-    DeviceId, ErrorBody, ErrorCode, MachineSpec, Operation, OperationKind, OperationResult, Origin, SnapshotId,
-    VmId, VmState,
+    DeviceId, ErrorBody, ErrorCode, MachineSpec, Operation, OperationKind, OperationResult, Origin,
+    SnapshotId, VmId, VmState,
 };
 use voidvm_store::{Intent, IntentAction, IntentId, OpenIntent, SnapshotRow};
 
@@ -155,21 +155,14 @@ pub(crate) async fn take(job: &Job, loan: &Loan, wish: Wish) -> Result<Taken, Er
     let intent = job.intend(IntentAction::SnapshotTake, files).await?;
     let done = async {
         kept::make(&dir)?;
-        let (held, layers) = match &loan.run {
-            Some(run) => {
-                take_picture(run, &dir).await;
-                (live(job, loan, run, &dir, &layers, wish.memory).await?, layers.clone())
-            }
-            None => {
-                let layers = at_rest(&machine_dir, &dir, layers.clone()).await?;
-                let held = Held {
-                    at: Timestamp::now(),
-                    memory: false,
-                    consistency: Consistency::Whole,
-                    pause_ms: None,
-                };
-                (held, layers)
-            }
+        let (held, layers) = if let Some(run) = &loan.run {
+            take_picture(run, &dir).await;
+            (live(job, loan, run, &dir, &layers, wish.memory).await?, layers.clone())
+        } else {
+            let layers = at_rest(&machine_dir, &dir, layers.clone()).await?;
+            let held =
+                Held { at: Timestamp::now(), memory: false, consistency: Consistency::Whole, pause_ms: None };
+            (held, layers)
         };
         {
             let dir = dir.clone();
@@ -198,13 +191,12 @@ pub(crate) async fn take(job: &Job, loan: &Loan, wish: Wish) -> Result<Taken, Er
         Ok(Taken { id, pause_ms: held.pause_ms })
     };
     let done: Result<Taken, ErrorBody> = done.await;
-    match &done {
-        Ok(_) => job.settled(intent).await,
-        Err(_) => {
-            undo(job, loan, (intent, &dir), &layers).await;
-            // A layer that was put on all the same is nobody's.
-            merge::quietly(job, loan).await;
-        }
+    if done.is_ok() {
+        job.settled(intent).await;
+    } else {
+        undo(job, loan, (intent, &dir), &layers).await;
+        // A layer that was put on all the same is nobody's.
+        merge::quietly(job, loan).await;
     }
     job.announce();
     done

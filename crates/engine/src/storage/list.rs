@@ -227,9 +227,12 @@ fn files_of(place: &Place, claims: &Claims) -> Result<Vec<(PathBuf, Fate)>, Erro
             let (disks, rest): (Vec<PathBuf>, Vec<PathBuf>) =
                 paths.into_iter().partition(|path| claims.files.contains_key(path));
             // What a running machine writes to has a layer's name as well.
-            let known: BTreeSet<Inode> =
-                disks.iter().filter_map(|disk| std::fs::metadata(disk).ok().map(|file| inode(&file))).collect();
-            let layers = rest.into_iter().filter(|path| name(path).is_some_and(|name| name.starts_with("base-")));
+            let known: BTreeSet<Inode> = disks
+                .iter()
+                .filter_map(|disk| std::fs::metadata(disk).ok().map(|file| inode(&file)))
+                .collect();
+            let layers =
+                rest.into_iter().filter(|path| name(path).is_some_and(|name| name.starts_with("base-")));
             let layers = layers
                 .filter(|path| !std::fs::metadata(path).is_ok_and(|file| known.contains(&inode(&file))));
             found.extend(layers.chain(disks).map(|path| (path, Fate::Volume)));
