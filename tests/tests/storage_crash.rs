@@ -96,7 +96,6 @@ fn disks_survive_kills_at_any_moment() {
     let client = &serve.client;
     client.call("pool.create", &json!({"name": "far", "path": far_path, "floor": 0})).unwrap();
     let pools: Vec<Pool> = serde_json::from_value(client.call("pool.list", &json!({})).unwrap()).unwrap();
-    client.call("pool.update", &json!({"id": pools[0].id, "floor": 0})).unwrap();
     done(client, "vm.create", &copy_request("web", &content));
     let vm = client.vms().remove(0);
     let mut world = World { pools, content, vm, size: 512 << 20 };

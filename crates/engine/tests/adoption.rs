@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use common::{Rig, row, spec, timing};
 use voidvm_engine::{Engine, EngineConfig};
 use voidvm_model::contract::OperationListRequest;
-use voidvm_model::{ErrorCode, OperationKind, OperationStatus, Origin, VmId, VmState};
+use voidvm_model::{Bytes, ErrorCode, OperationKind, OperationStatus, Origin, VmId, VmState};
 use voidvm_qemu::process::{RunDir, RunRecord};
 use voidvm_store::{Store, VmRow};
 use voidvm_testkit::{FakeQemu, Plan, wait_until};
@@ -177,6 +177,7 @@ async fn owner_process() {
 async fn open(dir: &std::path::Path) -> (Engine, Store) {
     let mut config = EngineConfig::new(dir.join("data"), dir.join("run"), dir.join("state"));
     config.timing = timing();
+    config.floor = Bytes(0);
     config.preferences.qemu_binary = Some(dir.join("bin/qemu-system-x86_64"));
     let store = Store::open(&config.data_dir).await.unwrap();
     (Engine::open(config, store.clone()).await.unwrap(), store)

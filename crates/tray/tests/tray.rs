@@ -97,6 +97,7 @@ impl Desktop {
         let mut command = Command::new(self.path("voidvm-tray"));
         command.env_clear().env("HOME", self.home.path()).env("DBUS_SESSION_BUS_ADDRESS", &self.address);
         command.env("PATH", std::env::var_os("PATH").unwrap()).env("LANG", "C.UTF-8");
+        command.env("VOIDVM_POOL_FLOOR", "0");
         for (name, place) in
             [("DATA_HOME", "d"), ("CONFIG_HOME", "c"), ("STATE_HOME", "s"), ("RUNTIME_DIR", "r")]
         {
