@@ -234,7 +234,8 @@ impl Source {
                 spec.disks.push(own);
                 let size = image.virtual_size;
                 let grow = larger(&image, *disk_size)?.filter(|wanted| *wanted > size);
-                build::check_space(&shared.config.data_dir, image.actual_size)
+                build::check_space(shared, &shared.config.data_dir, image.actual_size)
+                    .await
                     .map_err(|error| error.with_hint("Make room on that disk, or use the image in place."))?;
                 (DiskPlan::Copy { from: path.clone(), kind: image.kind, size, grow }, None)
             }
