@@ -150,10 +150,21 @@ impl QemuImg {
         progress: &CopyProgress,
         cancel: &CancellationToken,
     ) -> Result<Ended, ImageError> {
-        let mut child = tool::command(self.path())
-            .args(args)
-            .spawn()
-            .map_err(|source| ImageError::Exec { program: self.path().to_owned(), source })?;
+        let mut command = tool::command(self.path());
+        command.args(args);
+        self.long_command(command, path, progress, cancel).await
+    }
+
+    /// The same of a command that is more than its arguments.
+    pub(super) async fn long_command(
+        &self,
+        mut command: tokio::process::Command,
+        path: &Path,
+        progress: &CopyProgress,
+        cancel: &CancellationToken,
+    ) -> Result<Ended, ImageError> {
+        let mut child =
+            command.spawn().map_err(|source| ImageError::Exec { program: self.path().to_owned(), source })?;
         let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
         let work = async {
             let (_, words) = tokio::try_join!(follow(stdout, progress), collect(stderr))?;
