@@ -49,6 +49,7 @@ export class World {
       XDG_STATE_HOME: join(this.dir, 'state'),
       XDG_RUNTIME_DIR: join(this.dir, 'run'),
       WEBKIT_DISABLE_DMABUF_RENDERER: '1',
+      VOIDVM_POOL_FLOOR: '0',
       LANG: 'C.UTF-8',
     }
     delete this.env.DISPLAY

@@ -3,4 +3,4 @@
 set -eu
 cd "$(dirname "$0")/../.."
 VOIDVM_CRASH_ROUNDS=200 cargo nextest run -p voidvm-tests --test crash --test adoption
-VOIDVM_CRASH_ROUNDS=60 cargo nextest run -p voidvm-tests --test storage_crash
+VOIDVM_CRASH_ROUNDS=60 cargo nextest run -p voidvm-tests --test storage_crash --test clone_crash

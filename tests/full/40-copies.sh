@@ -8,6 +8,7 @@ voidvm=$(realpath -m "${CARGO_TARGET_DIR:-target}")/debug/voidvm
 guest=${VOIDVM_TEST_GUEST:-$(realpath -m "${CARGO_TARGET_DIR:-target}")/guest}
 work=$(mktemp -d /tmp/vvc.XXXXXX)
 export XDG_CONFIG_HOME=$work/config XDG_DATA_HOME=$work/data XDG_STATE_HOME=$work/state XDG_RUNTIME_DIR=$work/run
+export VOIDVM_POOL_FLOOR=0
 mkdir -m 700 "$XDG_RUNTIME_DIR"
 
 vv() { "$voidvm" --json "$@"; }

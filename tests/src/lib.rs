@@ -1,11 +1,14 @@
 //! What the black-box tests share: media to make machines of, and requests.
 //!
 //! These tests know the product by its programs, its REST interface and its files, never by its crates' insides.
-#![expect(clippy::expect_used, reason = "for tests: a failure panics with what was seen")]
+#![expect(clippy::expect_used, clippy::panic, reason = "for tests: a failure panics with what was seen")]
 
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use serde_json::{Value, json};
+use voidvm_model::{Operation, OperationStatus};
+use voidvm_testkit::Client;
 
 /// An ISO 9660 file system without files: enough to be taken for an installation medium.
 ///
@@ -66,4 +69,65 @@ pub fn create_request(name: &str, iso: &Path) -> Value {
         "name": name, "memory": 64, "cpus": 1, "accel": "tcg",
         "source": {"kind": "iso", "path": iso, "diskSize": 1 << 20},
     })
+}
+
+/// SplitMix64: small, and the same everywhere.
+#[derive(Debug)]
+pub struct Random(pub u64);
+
+impl Random {
+    /// The next number, below `bound`.
+    pub fn below(&mut self, bound: u64) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        (z ^ (z >> 31)) % bound
+    }
+}
+
+/// How often a crash test kills (`VOIDVM_CRASH_ROUNDS`), and what it draws its moments from (`VOIDVM_CRASH_SEED`): said on
+/// stderr, so that a failure can be had again.
+#[must_use]
+#[expect(clippy::print_stderr, reason = "what a failure needs to be repeated")]
+pub fn crash_plan(usual_rounds: u64) -> (u64, u64, Random) {
+    let number = |variable: &str| std::env::var(variable).ok().and_then(|text| text.parse::<u64>().ok());
+    let rounds = number("VOIDVM_CRASH_ROUNDS").unwrap_or(usual_rounds);
+    let seed = number("VOIDVM_CRASH_SEED").unwrap_or_else(|| u64::from(std::process::id()));
+    eprintln!("seed {seed}");
+    (rounds, seed, Random(seed))
+}
+
+/// A tool's exit code.
+///
+/// # Panics
+/// When it cannot be run.
+#[must_use]
+pub fn tool(program: &str, args: &[&str]) -> Option<i32> {
+    Command::new(program).args(args).output().expect("the tool runs").status.code()
+}
+
+/// Asks for an operation that must succeed.
+///
+/// # Panics
+/// When it does not.
+pub fn done(client: &Client, command: &str, payload: &Value) -> Operation {
+    let operation = client.operate(command, payload).unwrap_or_else(|error| panic!("{command}: {error:?}"));
+    assert_eq!(operation.status, OperationStatus::Succeeded, "{command}: {operation:?}");
+    operation
+}
+
+/// Nothing half made is left below a directory.
+///
+/// # Panics
+/// When something is.
+pub fn no_rests(dir: &Path, context: &str) {
+    for entry in std::fs::read_dir(dir).expect("the directory").flatten() {
+        let (path, name) = (entry.path(), entry.file_name().to_string_lossy().into_owned());
+        let unfinished = [".part", ".compact", ".mended", ".head"].iter().any(|end| name.ends_with(end));
+        assert!(!unfinished, "{context}: {} is left", path.display());
+        if path.is_dir() {
+            no_rests(&path, context);
+        }
+    }
 }

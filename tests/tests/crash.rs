@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use serde_json::json;
 use voidvm_model::{Operation, OperationStatus, VmId, VmState, VmView};
 use voidvm_testkit::{Client, Home, Plan};
-use voidvm_tests::{copy_request, create_request, make_disk, make_iso};
+use voidvm_tests::{copy_request, crash_plan, create_request, done, make_disk, make_iso};
 
 /// What a machine may be after a kill.
 #[derive(Clone, Debug)]
@@ -29,29 +29,9 @@ impl Expected {
     }
 }
 
-/// SplitMix64: small, and the same everywhere.
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, bound: u64) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        (z ^ (z >> 31)) % bound
-    }
-}
-
-fn number(variable: &str) -> Option<u64> {
-    std::env::var(variable).ok()?.parse().ok()
-}
-
 #[test]
 fn machines_and_operations_survive_kills_at_any_moment() {
-    let rounds = number("VOIDVM_CRASH_ROUNDS").unwrap_or(20);
-    let seed = number("VOIDVM_CRASH_SEED").unwrap_or_else(|| u64::from(std::process::id()));
-    eprintln!("seed {seed}");
-    let mut random = Random(seed);
+    let (rounds, seed, mut random) = crash_plan(20);
     // Slow enough for a kill to fall into the middle of things.
     let home = Home::with_fake(&Plan { slow_ms: 2, powerdown_ms: 15, ..Plan::default() });
     let iso = make_iso(home.path());
@@ -237,8 +217,8 @@ fn prepare(client: &Client, iso: &std::path::Path, round: u64) -> Vec<VmView> {
     }
     for (index, view) in views.iter().enumerate() {
         match (index < 4, view.state) {
-            (true, VmState::Paused) => done(client, "vm.resume", &json!({"id": view.id})),
-            (true, state) if !state.is_live() => done(client, "vm.start", &json!({"id": view.id})),
+            (true, VmState::Paused) => drop(done(client, "vm.resume", &json!({"id": view.id}))),
+            (true, state) if !state.is_live() => drop(done(client, "vm.start", &json!({"id": view.id}))),
             (false, state) if state.is_live() => {
                 done(client, "vm.stop", &json!({"id": view.id, "force": true}));
             }
@@ -253,9 +233,4 @@ fn prepare(client: &Client, iso: &std::path::Path, round: u64) -> Vec<VmView> {
             client.wait_vm(view.id, "its state", |view| view.state == wanted && view.operation.is_none())
         })
         .collect()
-}
-
-fn done(client: &Client, command: &str, payload: &serde_json::Value) {
-    let operation = client.operate(command, payload).unwrap_or_else(|error| panic!("{command}: {error:?}"));
-    assert_eq!(operation.status, OperationStatus::Succeeded, "{command}: {operation:?}");
 }

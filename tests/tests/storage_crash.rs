@@ -6,39 +6,16 @@
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test")]
 
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::time::Duration;
 
 use serde_json::{Value, json};
 use voidvm_model::storage::{Pool, Volume};
 use voidvm_model::{Operation, OperationStatus, PoolId, VmView};
 use voidvm_testkit::{Client, Home, Plan};
-use voidvm_tests::{copy_request, make_disk};
+use voidvm_tests::{copy_request, crash_plan, done, make_disk, no_rests, tool};
 
 /// What a guest has written; the rest of its disk is zero.
 const CONTENT_MIB: u32 = 48;
-
-/// SplitMix64: small, and the same everywhere.
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, bound: u64) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        (z ^ (z >> 31)) % bound
-    }
-}
-
-fn number(variable: &str) -> Option<u64> {
-    std::env::var(variable).ok()?.parse().ok()
-}
-
-/// A tool's exit code.
-fn tool(program: &str, args: &[&str]) -> Option<i32> {
-    Command::new(program).args(args).output().unwrap().status.code()
-}
 
 /// What a round does, with the most milliseconds it usually takes.
 const WORK: [(&str, u64); 6] = [
@@ -74,18 +51,9 @@ fn disk(client: &Client, world: &World) -> Volume {
     all.into_iter().find(|volume| volume.vm == Some(world.vm.id)).unwrap()
 }
 
-fn done(client: &Client, command: &str, payload: &Value) -> Operation {
-    let operation = client.operate(command, payload).unwrap_or_else(|error| panic!("{command}: {error:?}"));
-    assert_eq!(operation.status, OperationStatus::Succeeded, "{command}: {operation:?}");
-    operation
-}
-
 #[test]
 fn disks_survive_kills_at_any_moment() {
-    let rounds = number("VOIDVM_CRASH_ROUNDS").unwrap_or(24);
-    let seed = number("VOIDVM_CRASH_SEED").unwrap_or_else(|| u64::from(std::process::id()));
-    eprintln!("seed {seed}");
-    let mut random = Random(seed);
+    let (rounds, seed, mut random) = crash_plan(24);
     let home = Home::with_fake(&Plan::default());
     let content = make_disk(home.path(), CONTENT_MIB);
     // Another file system where there is one: a move is a copy then.
@@ -96,7 +64,6 @@ fn disks_survive_kills_at_any_moment() {
     let client = &serve.client;
     client.call("pool.create", &json!({"name": "far", "path": far_path, "floor": 0})).unwrap();
     let pools: Vec<Pool> = serde_json::from_value(client.call("pool.list", &json!({})).unwrap()).unwrap();
-    client.call("pool.update", &json!({"id": pools[0].id, "floor": 0})).unwrap();
     done(client, "vm.create", &copy_request("web", &content));
     let vm = client.vms().remove(0);
     let mut world = World { pools, content, vm, size: 512 << 20 };
@@ -231,17 +198,5 @@ fn check(
     }
     for dir in [home.data().as_path(), far] {
         no_rests(dir, context);
-    }
-}
-
-/// Nothing half made below a directory.
-fn no_rests(dir: &Path, context: &str) {
-    for entry in std::fs::read_dir(dir).unwrap().flatten() {
-        let (path, name) = (entry.path(), entry.file_name().into_string().unwrap());
-        let unfinished = [".part", ".compact", ".mended", ".head"].iter().any(|end| name.ends_with(end));
-        assert!(!unfinished, "{context}: {} is left", path.display());
-        if path.is_dir() {
-            no_rests(&path, context);
-        }
     }
 }

@@ -115,8 +115,8 @@ pub(crate) struct Create {
     /// Stand on the library's image instead of copying it: made at once, and the image stays as long as the machine.
     #[arg(long, requires = "image", conflicts_with = "in_place")]
     pub(crate) linked: bool,
-    /// Encrypt the new empty disk; its key is kept in the keychain.
-    #[arg(long, conflicts_with_all = ["image", "demo"])]
+    /// Encrypt the new disk, empty or a copy of the image; its key is kept in the keychain.
+    #[arg(long, conflicts_with_all = ["in_place", "linked"])]
     pub(crate) encrypt: bool,
     /// An empty disk of the size --disk says, and nothing to boot from yet.
     #[arg(long, requires = "disk", conflicts_with_all = ["iso", "demo"])]

@@ -21,7 +21,6 @@ fn pools_and_volumes_in_documents() {
     assert_eq!(home.error(&["volume", "resize", "data.qcow2", "64M"]).code, ErrorCode::InvalidInput);
     home.json(&["volume", "resize", "data.qcow2", "64M", "--shrink"]);
     home.json(&["volume", "convert", "data.qcow2", "plain", "--format", "raw"]);
-    home.json(&["pool", "set", "voidVM", "--floor", "0"]);
     home.json(&["volume", "move", "far/plain.raw", "voidVM"]);
     let result = &home.json(&["volume", "check", "data.qcow2"])["result"];
     assert_eq!(*result, json!({"kind": "checked", "corruptions": 0, "leaks": 0, "repaired": false}));

@@ -4,9 +4,12 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use voidvm_model::{MiB, Settings, VmId};
+use voidvm_model::{Bytes, MiB, Settings, VmId};
 
 use crate::secrets::{SecretFiles, Secrets};
+
+/// Free space that is kept where nothing else is said.
+const FLOOR: Bytes = Bytes(2 << 30);
 
 /// Where things are, and what does not change while the engine is open.
 #[derive(Clone, Debug)]
@@ -25,6 +28,8 @@ pub struct EngineConfig {
     pub config_dir: Option<PathBuf>,
     /// Where osinfo-db's data is; where distributions put it without.
     pub osinfo_dirs: Option<Vec<PathBuf>>,
+    /// Free space that is kept in a pool of which nobody has said otherwise.
+    pub floor: Bytes,
     /// What the user prefers; can be changed later.
     pub preferences: Preferences,
     /// How patient to be.
@@ -32,7 +37,7 @@ pub struct EngineConfig {
 }
 
 impl EngineConfig {
-    /// The usual timing, the default preferences, no demo guest, keys in files (`secrets/` of the data directory).
+    /// The usual timing and floor, the default preferences, no demo guest, keys in files (`secrets/` of the data directory).
     #[must_use]
     pub fn new(data_dir: PathBuf, runtime_dir: PathBuf, state_dir: PathBuf) -> Self {
         Self {
@@ -43,6 +48,7 @@ impl EngineConfig {
             demo_disk: None,
             config_dir: None,
             osinfo_dirs: None,
+            floor: FLOOR,
             preferences: Preferences::from(&Settings::default()),
             timing: Timing::default(),
         }

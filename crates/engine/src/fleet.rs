@@ -157,6 +157,15 @@ pub(crate) fn file_in_use(file: &Path, user: &str) -> ErrorBody {
         .with_detail("usedBy", user)
 }
 
+/// Whether two paths are on one file system.
+pub(crate) fn same_disk(one: &Path, other: &Path) -> bool {
+    use std::os::unix::fs::MetadataExt;
+    match (std::fs::metadata(one), std::fs::metadata(other)) {
+        (Ok(one), Ok(other)) => one.dev() == other.dev(),
+        _ => false,
+    }
+}
+
 /// Whether two paths lead to one file, through links of any kind.
 pub(crate) fn same_file(one: &Path, other: &Path) -> bool {
     use std::os::unix::fs::MetadataExt;

@@ -8,12 +8,15 @@
 
 mod common;
 
+use std::fs::File;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use common::{Rig, row, spec, timing};
 use voidvm_engine::{Engine, EngineConfig};
 use voidvm_model::contract::OperationListRequest;
-use voidvm_model::{ErrorCode, OperationKind, OperationStatus, Origin, VmId, VmState};
+use voidvm_model::{Bytes, ErrorCode, OperationKind, OperationStatus, Origin, VmId, VmState};
 use voidvm_qemu::process::{RunDir, RunRecord};
 use voidvm_store::{Store, VmRow};
 use voidvm_testkit::{FakeQemu, Plan, wait_until};
@@ -130,7 +133,7 @@ async fn a_foreign_qemu_on_our_socket_is_not_adopted() {
     // Somebody else's QEMU takes the socket's place, with another machine in it.
     let socket = RunDir::new(&config.runtime_dir, vm.id).qmp();
     std::fs::remove_file(&socket).ok();
-    let mut foreign = std::process::Command::new(fake.binary())
+    let mut foreign = Command::new(fake.binary())
         .args(["-uuid", &other.to_string(), "-S", "-chardev"])
         .arg(format!("socket,id=m,path={},server=on,wait=off", socket.display()))
         .args(["-mon", "chardev=m,mode=control"])
@@ -151,6 +154,7 @@ async fn a_foreign_qemu_on_our_socket_is_not_adopted() {
 async fn owner_process() {
     let Ok(dir) = std::env::var("VOIDVM_TEST_OWNER") else { return };
     let dir = std::path::PathBuf::from(dir);
+    let _lock = lock(&dir);
     let (engine, _) = open(&dir).await;
     engine.ready().await;
     for vm in engine.list() {
@@ -174,12 +178,39 @@ async fn owner_process() {
     std::future::pending::<()>().await;
 }
 
-async fn open(dir: &std::path::Path) -> (Engine, Store) {
+async fn open(dir: &Path) -> (Engine, Store) {
     let mut config = EngineConfig::new(dir.join("data"), dir.join("run"), dir.join("state"));
     config.timing = timing();
+    config.floor = Bytes(0);
     config.preferences.qemu_binary = Some(dir.join("bin/qemu-system-x86_64"));
     let store = Store::open(&config.data_dir).await.unwrap();
     (Engine::open(config, store.clone()).await.unwrap(), store)
+}
+
+/// Waits until nobody else has the directory. A process that an owner was starting when it was killed has the lock until it is
+/// the program it was to be: before that nobody could find it.
+fn lock(dir: &Path) -> File {
+    let file = File::create(dir.join("lock")).unwrap();
+    rustix::fs::flock(&file, rustix::fs::FlockOperation::LockExclusive).unwrap();
+    file
+}
+
+/// An owner in a process of its own; killed when dropped.
+struct Owner(Child);
+
+impl Owner {
+    fn start(dir: &Path) -> Self {
+        let mut command = Command::new(std::env::current_exe().unwrap());
+        command.args(["--exact", "owner_process", "--nocapture"]).env("VOIDVM_TEST_OWNER", dir);
+        Self(command.stdout(Stdio::null()).spawn().unwrap())
+    }
+}
+
+impl Drop for Owner {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -196,12 +227,7 @@ async fn killed_at_any_moment_nothing_is_lost_orphaned_or_wrong() {
         store.close().await;
     }
     for round in 0..8_u64 {
-        let mut owner = std::process::Command::new(std::env::current_exe().unwrap())
-            .args(["--exact", "owner_process", "--nocapture"])
-            .env("VOIDVM_TEST_OWNER", dir.path())
-            .stdout(std::process::Stdio::null())
-            .spawn()
-            .unwrap();
+        let owner = Owner::start(dir.path());
         wait_until(common::SOON, "the owner", || dir.path().join("up").exists().then_some(()));
         // A different moment each round: after this many processes have been seen.
         let mut seen = std::collections::BTreeSet::new();
@@ -209,10 +235,10 @@ async fn killed_at_any_moment_nothing_is_lost_orphaned_or_wrong() {
             seen.extend(fake.processes().iter().map(|process| process.pid));
             (seen.len() as u64 > round).then_some(())
         });
-        owner.kill().unwrap();
-        owner.wait().unwrap();
+        drop(owner);
         std::fs::remove_file(dir.path().join("up")).unwrap();
 
+        let lock = lock(dir.path());
         let (engine, store) = open(dir.path()).await;
         engine.ready().await;
         let views = engine.list();
@@ -239,5 +265,6 @@ async fn killed_at_any_moment_nothing_is_lost_orphaned_or_wrong() {
         assert!(log.iter().any(|operation| operation.status == OperationStatus::Interrupted));
         engine.shutdown().await;
         store.close().await;
+        drop(lock);
     }
 }

@@ -218,6 +218,39 @@ async fn an_encrypted_disk_is_read_with_its_key_alone() {
     let (code, _) = rig.failed(rig.engine.start(id, Origin::Cli).await).await;
     assert_eq!(code, ErrorCode::QemuFailed);
 
+    // A copy of an image is encrypted on its way, and larger at once.
+    let image = rig.dir.path().join("image, raw.raw");
+    let mut bytes = vec![0_u8; 4 << 20];
+    bytes[1 << 20..2 << 20].fill(7);
+    (bytes[510], bytes[511]) = (0x55, 0xaa);
+    std::fs::write(&image, bytes).unwrap();
+    let source = CreateSource::ImageCopy {
+        path: image.to_str().unwrap().to_owned(),
+        disk_size: Some(Bytes(16 << 20)),
+    };
+    let copy = VmCreateRequest { name: "copied".to_owned(), source, ..request.clone() };
+    let made = rig.succeeded(rig.engine.create(copy, Origin::Cli).await).await;
+    let copied = rig.engine.get(made.vm_id.unwrap()).unwrap().spec.disks[0].clone();
+    let info = rig.engine.inspect_image(&copied.file).await.unwrap();
+    assert_eq!(info.virtual_size, Bytes(16 << 20));
+    let its_key = secrets.get(copied.key.unwrap()).await.unwrap().unwrap();
+    let file = rig.dir.path().join("its key");
+    std::fs::write(&file, its_key.reveal()).unwrap();
+    let read = std::process::Command::new("qemu-io")
+        .args(["-r", "-c", "read -P 7 1M 1M", "-c", "read -P 0 8M 1M", "--object"])
+        .arg(format!("secret,id=k,file={}", file.display()))
+        .arg("--image-opts")
+        .arg(format!("driver=qcow2,encrypt.key-secret=k,file.filename={}", copied.file.display()))
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&read.stdout);
+    assert!(read.status.success() && !said.contains("verification failed"), "{read:?}");
+    std::fs::remove_file(file).unwrap();
+    assert_eq!(
+        files_with(&rig.config.machine_dir(made.vm_id.unwrap()), &"\u{7}".repeat(16)),
+        Vec::<PathBuf>::new()
+    );
+
     // The key goes with the disk; nothing anywhere has its text.
     secrets.put(key_id, &key).await.unwrap();
     rig.succeeded(rig.engine.delete(VmDeleteRequest::new(id), Origin::Cli).await).await;

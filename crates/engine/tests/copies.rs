@@ -5,6 +5,7 @@ mod common;
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::Duration;
 
 use common::{Rig, forwarding, row};
 use jiff::Timestamp;
@@ -13,7 +14,7 @@ use voidvm_model::spec::{Cdrom, Disk, DiskFormat, FileOwner};
 use voidvm_model::transfer::VmCloneRequest;
 use voidvm_model::{Bytes, ErrorCode, OperationId, OperationStatus, Origin, VmId, VmState, VmView};
 use voidvm_store::{Intent, IntentAction};
-use voidvm_testkit::Plan;
+use voidvm_testkit::{Plan, wait_until_async};
 
 fn run(program: &str, args: &[&str]) -> String {
     let output = Command::new(program).args(args).output().unwrap();
@@ -328,4 +329,37 @@ async fn machines_start_with_the_engine_in_their_order_and_once_for_each_boot() 
     let log = rig.engine.operations(voidvm_model::contract::OperationListRequest::default()).await.unwrap();
     assert_eq!(log.iter().filter(|operation| operation.subject == "second").count(), 2, "a start and a stop");
     rig.force_off(rows[1].id).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn copying_a_clone_free_says_how_far_it_is_and_can_be_given_up() {
+    let rig = Rig::new(&Plan::default(), &[]).await;
+    let source = CreateSource::Empty { disk_size: Bytes(512 << 20) };
+    let made =
+        rig.succeeded(rig.engine.create(VmCreateRequest::new("parent", source), Origin::Cli).await).await;
+    let parent = rig.engine.get(made.vm_id.unwrap()).unwrap();
+    run("qemu-io", &["-f", "qcow2", "-c", "write -P 5 0 256M", disk(&parent).to_str().unwrap()]);
+    let child = copy(&rig, &parent, "child", true).await;
+    let flatten = || VmDeleteRequest { flatten_children: true, ..VmDeleteRequest::new(parent.id) };
+    let operation = rig.engine.delete(flatten(), Origin::Cli).await.unwrap();
+    assert!(operation.cancellable);
+    let now = wait_until_async(common::SOON, "the copy under way", async || {
+        let now = rig.engine.operation_wait(operation.id, Duration::ZERO).await.unwrap();
+        (now.progress.is_some_and(|progress| progress.done > 0) || now.status.is_final()).then_some(now)
+    })
+    .await;
+    let progress = now.progress.unwrap();
+    assert!(progress.total >= 256 << 20 && progress.done <= progress.total, "{progress:?}");
+    if rig.engine.cancel(operation.id).await.is_ok() {
+        assert_eq!(rig.end(&operation).await.status, OperationStatus::Cancelled);
+        // All is as it was, and can be done once more. What the copy has left in the file is no error.
+        let status = Command::new("qemu-img").args(["check", "-q", "-f", "qcow2"]).arg(disk(&child)).status();
+        assert!(matches!(status.unwrap().code(), Some(0 | 3)));
+        let read = ["-f", "qcow2", "-r", "-c", "read -P 5 0 256M", disk(&child).to_str().unwrap()];
+        assert!(!run("qemu-io", &read).contains("verification failed"));
+        assert_eq!((rig.state(parent.id), rig.state(child.id)), (VmState::Stopped, VmState::Stopped));
+        delete(&rig, &parent, true).await;
+    }
+    assert!(!dir(&rig, parent.id).exists());
+    holds(disk(&child), &[(0, 5), (255, 5), (256, 0)]);
 }

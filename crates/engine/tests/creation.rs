@@ -17,7 +17,10 @@ use jiff::Timestamp;
 use voidvm_model::contract::{
     CreateSource, OperationListRequest, VmCreateRequest, VmDeleteRequest, VmUpdateRequest,
 };
+use voidvm_model::image::{ImageImportRequest, ImportMode};
 use voidvm_model::spec::{DiskFormat, FileOwner, Firmware};
+use voidvm_model::storage::PoolUpdateRequest;
+use voidvm_model::transfer::{ExportFormat, VmCloneRequest, VmExportRequest, VmImportRequest};
 use voidvm_model::{Bytes, ErrorCode, MiB, OperationId, OperationStatus, Origin, VmId, VmState, VmView};
 use voidvm_store::{Intent, IntentAction};
 use voidvm_testkit::{Plan, SmallDisk, wait_until_async};
@@ -216,6 +219,7 @@ async fn a_full_disk_is_said_beforehand_and_a_disk_that_fills_up_leaves_nothing(
     let Some(small) = SmallDisk::mount(24 << 10) else { return };
     let rig = Rig::with(&Plan::default(), &[], |config| {
         config.data_dir = small.path().to_owned();
+        config.floor = Bytes(1 << 20);
     })
     .await;
     let source = image(&rig, "large.qcow2", 96);
@@ -224,6 +228,47 @@ async fn a_full_disk_is_said_beforehand_and_a_disk_that_fills_up_leaves_nothing(
     assert_eq!(error.code, ErrorCode::DiskFull);
     assert!(error.details.unwrap()["needed"].as_u64().unwrap() > 64 << 20);
     assert!(files_below(&small.path().join("vms")).is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_new_machine_and_no_image_takes_what_is_to_stay_free() {
+    let rig = Rig::new(&Plan::default(), &[]).await;
+    let source = image(&rig, "small.qcow2", 2);
+    let copy = |name: &str| request(name, CreateSource::ImageCopy { path: text(&source), disk_size: None });
+    let empty = || request("empty", CreateSource::Empty { disk_size: Bytes(1 << 30) });
+    let vm = create(&rig, copy("web")).await;
+    let archive = rig.dir.path().join("web.voidvm");
+    let export = |path: &Path| VmExportRequest { id: vm.id, path: text(path), format: ExportFormat::Archive };
+    rig.succeeded(rig.engine.export(export(&archive), Origin::Cli).await).await;
+    let clone = |linked| VmCloneRequest { id: vm.id, name: format!("clone {linked}"), linked, start: false };
+    let import = || VmImportRequest { path: text(&archive), name: Some("again".into()), in_place: false };
+    let image = || ImageImportRequest { path: text(&source), mode: ImportMode::Copy, name: None };
+
+    let own = rig.engine.storage().pools().await.unwrap().remove(0);
+    let floor = |bytes| PoolUpdateRequest { id: own.id, name: None, floor: Some(Bytes(bytes)) };
+    rig.engine.storage().update_pool(floor(1 << 60), Origin::Cli).await.unwrap();
+    for (what, refused) in [
+        ("a copy", rig.engine.create(copy("copy"), Origin::Cli).await),
+        ("an empty disk", rig.engine.create(empty(), Origin::Cli).await),
+        ("a full clone", rig.engine.clone_machine(clone(false), Origin::Cli).await),
+        ("a linked clone", rig.engine.clone_machine(clone(true), Origin::Cli).await),
+        ("an archive", rig.engine.import(import(), Origin::Cli).await),
+        ("an image", rig.engine.image_import(image(), Origin::Cli).await),
+        ("an export beside it", rig.engine.export(export(&rig.dir.path().join("x")), Origin::Cli).await),
+    ] {
+        let error = match refused {
+            Err(error) => error,
+            Ok(operation) => rig.failed(Ok(operation)).await.1.error.unwrap(),
+        };
+        assert_eq!(error.code, ErrorCode::DiskFull, "{what}: {error:?}");
+        assert_eq!(error.details.unwrap()["available"], 0, "{what}");
+    }
+    assert_eq!(rig.engine.list().len(), 1);
+    assert_eq!(std::fs::read_dir(rig.config.data_dir.join("vms")).unwrap().count(), 1);
+
+    rig.engine.storage().update_pool(floor(1 << 20), Origin::Cli).await.unwrap();
+    create(&rig, copy("copy")).await;
+    rig.succeeded(rig.engine.clone_machine(clone(false), Origin::Cli).await).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

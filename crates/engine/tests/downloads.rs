@@ -358,7 +358,11 @@ async fn room_is_looked_for_first() {
     let Some(disk) = SmallDisk::mount(70 << 10) else {
         return eprintln!("skipped: no small disk can be mounted");
     };
-    let rig = Rig::with(&Plan::default(), &[], |config| config.data_dir = disk.path().join("data")).await;
+    let rig = Rig::with(&Plan::default(), &[], |config| {
+        config.data_dir = disk.path().join("data");
+        config.floor = Bytes(64 << 20);
+    })
+    .await;
     let body = image(rig.dir.path());
     let web = Web::new();
     web.put("/x.qcow2", Page::new([body, vec![0; 8 << 20]].concat()));

@@ -387,7 +387,11 @@ async fn an_import_that_is_given_up_or_finds_no_room_leaves_nothing() {
     let Some(disk) = SmallDisk::mount(90 << 10) else {
         return eprintln!("skipped: no small disk can be mounted");
     };
-    let rig = Rig::with(&Plan::default(), &[], |config| config.data_dir = disk.path().join("data")).await;
+    let rig = Rig::with(&Plan::default(), &[], |config| {
+        config.data_dir = disk.path().join("data");
+        config.floor = Bytes(64 << 20);
+    })
+    .await;
     let error = refused(&rig, &source, ImportMode::Copy).await;
     assert_eq!(error.code, ErrorCode::DiskFull, "{error:?}");
 }

@@ -9,7 +9,7 @@ use std::process::Command;
 
 use common::Rig;
 use voidvm_model::contract::{CreateSource, VmCreateRequest, VmUpdateRequest};
-use voidvm_model::spec::{DiskBus, DiskFormat, FileOwner};
+use voidvm_model::spec::{DiskFormat, FileOwner};
 use voidvm_model::transfer::{ExportFormat, VmCloneRequest, VmExportRequest, VmImportRequest};
 use voidvm_model::{Bytes, ErrorCode, OperationStatus, Origin, VmView};
 use voidvm_testkit::Plan;
@@ -144,7 +144,8 @@ async fn an_ova_goes_out_and_comes_back() {
     assert_eq!(plan.spec.memory, vm.spec.memory);
     let again = import(&rig, &path, "again").await;
     assert_eq!((again.spec.cpus, again.spec.tpm, again.spec.nics.len()), (3, true, 1));
-    assert_eq!(again.spec.disks[0].bus, DiskBus::Sata);
+    assert_eq!(again.spec.disks[0].bus, vm.spec.disks[0].bus);
+    assert_eq!(again.spec.nics[0].model, vm.spec.nics[0].model);
     holds(disk(&again), &[(0, 0), (1, 21), (2, 22)]);
     let left: Vec<_> = std::fs::read_dir(rig.config.machine_dir(again.id))
         .unwrap()

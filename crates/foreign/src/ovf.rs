@@ -48,6 +48,13 @@ pub(crate) fn read(text: &str, draft: &mut Draft<'_>) -> Result<(), ForeignError
         // Alternatives for other configurations.
         .filter(|item| attribute(*item, "configuration").is_none())
         .collect();
+    // What voidVM has said of its own machine, beside what everybody understands.
+    let own: HashMap<&str, &str> = all(system, "Config")
+        .filter_map(|config| Some((attribute(config, "key")?, attribute(config, "value")?)))
+        .filter(|(key, _)| key.starts_with("voidvm."))
+        .collect();
+    draft.spec.machine = said(&own, "machine").unwrap_or(draft.spec.machine);
+    let (mut disk, mut nic) = (0, 0);
     let mut controllers = HashMap::new();
     for item in &items {
         let bus = match text_of(*item, "ResourceType") {
@@ -79,7 +86,9 @@ pub(crate) fn read(text: &str, draft: &mut Draft<'_>) -> Result<(), ForeignError
             }
             "5" | "6" | "20" | "24" | "23" | "13" | "1" => {}
             "10" => {
-                let model = draft.nic_model(subtype(item));
+                let known = said(&own, &format!("nic{nic}.model"));
+                nic += 1;
+                let model = known.unwrap_or_else(|| draft.nic_model(subtype(item)));
                 draft.nic(model, text_of(item, "Address"), Vec::new());
             }
             "14" => draft.leave(named(), "Floppy drives are not supported."),
@@ -92,7 +101,9 @@ pub(crate) fn read(text: &str, draft: &mut Draft<'_>) -> Result<(), ForeignError
                     .get(id)
                     .copied()
                     .map_or_else(|| file(id), |reference| reference.map_or(Some(Content::Empty), &file));
-                let bus = text_of(item, "Parent").and_then(|parent| controllers.get(parent)).copied();
+                let theirs = text_of(item, "Parent").and_then(|parent| controllers.get(parent)).copied();
+                let bus = said(&own, &format!("disk{disk}.bus")).or(theirs);
+                disk += 1;
                 match content {
                     Some(Content::File(href)) => draft.disk(href, bus.unwrap_or(DiskBus::Sata)),
                     Some(Content::Packed(href)) => draft.leave(href, "The disk is packed; unpack it first."),
@@ -117,14 +128,18 @@ pub(crate) fn read(text: &str, draft: &mut Draft<'_>) -> Result<(), ForeignError
         (true, false) => Firmware::Uefi,
         (false, _) => Firmware::Bios,
     };
-    draft.spec.tpm = all(system, "Config").any(|config| {
-        attribute(config, "key") == Some("voidvm.tpm") && attribute(config, "value") == Some("true")
-    }) || all(system, "TrustedPlatformModule")
-        .any(|tpm| attribute(tpm, "type") == Some("v2_0"));
+    draft.spec.tpm = own.get("voidvm.tpm") == Some(&"true")
+        || all(system, "TrustedPlatformModule").any(|tpm| attribute(tpm, "type") == Some("v2_0"));
     if child(root, "StartupSection").is_some() {
         draft.leave("StartupSection", "The order of several machines is not kept.");
     }
     Ok(())
+}
+
+/// What a machine's specification calls it, where voidVM has said so.
+fn said<T: serde::de::DeserializeOwned>(own: &HashMap<&str, &str>, key: &str) -> Option<T> {
+    let word = own.get(format!("voidvm.{key}").as_str())?;
+    serde_json::from_value((*word).into()).ok()
 }
 
 fn subtype<'a>(item: Node<'a, '_>) -> &'a str {

@@ -11,7 +11,8 @@ use std::path::PathBuf;
 use heck::{ToShoutySnakeCase as _, ToSnakeCase as _};
 use serde_json::{Map, Value};
 use voidvm_model::settings::{SettingOrigin, Settings, SettingsView};
-use voidvm_model::{ErrorBody, ErrorCode};
+use voidvm_model::units::ParseSizeError;
+use voidvm_model::{Bytes, ErrorBody, ErrorCode};
 
 use crate::directories::{Directories, io_error};
 use crate::environment::Environment;
@@ -33,6 +34,8 @@ pub struct Config {
     pub directories: Directories,
     /// The settings' layers.
     pub layers: Layers,
+    /// `VOIDVM_POOL_FLOOR`: the free space that pools keep where nobody has said otherwise; the built-in one without.
+    pub floor: Option<Bytes>,
     /// What was wrong in the file and the environment; none of it is in force.
     pub problems: Vec<ErrorBody>,
     environment: Environment,
@@ -62,7 +65,8 @@ impl Config {
             Err(error) => problems.push(error),
         }
         layers.environment = parse_environment(&environment, &mut problems);
-        Ok(Self { directories, layers, problems, environment })
+        let floor = parse_floor(&environment, &mut problems);
+        Ok(Self { directories, layers, floor, problems, environment })
     }
 
     /// Refuses a configuration with mistakes.
@@ -313,6 +317,15 @@ fn parse_environment(environment: &Environment, problems: &mut Vec<ErrorBody>) -
     values
 }
 
+/// No setting: each pool has its own floor, this one is for pools without.
+const FLOOR: &str = "VOIDVM_POOL_FLOOR";
+
+fn parse_floor(environment: &Environment, problems: &mut Vec<ErrorBody>) -> Option<Bytes> {
+    let text = environment.get(FLOOR)?.to_string_lossy();
+    let wrong = |error: ParseSizeError| wrong(FLOOR, FLOOR, &ErrorBody::invalid(FLOOR, format!("{error}.")));
+    text.parse().map_err(|error| problems.push(wrong(error))).ok()
+}
+
 fn nearest<'a>(name: &str, known: impl Iterator<Item = &'a String>) -> String {
     // A name as long as the file allows would cost its square; nothing that long is near anything.
     let close = known
@@ -349,11 +362,12 @@ mod tests {
     fn later_layers_win_and_are_named() {
         let (_root, mut config) = config(
             "default_memory = 2048\ndefault_cpus = 2\ntheme = 'dark'\n",
-            &[("VOIDVM_DEFAULT_CPUS", "3"), ("VOIDVM_LOCAL_API", "on")],
+            &[("VOIDVM_DEFAULT_CPUS", "3"), ("VOIDVM_LOCAL_API", "on"), ("VOIDVM_POOL_FLOOR", "64M")],
         );
         assert_eq!(config.problems, []);
         config.check().unwrap();
         assert!(config.layers.take_user([("theme".to_owned(), "light".into())].into()).is_empty());
+        assert_eq!(config.floor, Some(Bytes(64 << 20)));
         let settings = config.layers.settings();
         assert_eq!(settings.default_memory, MiB(2048));
         assert_eq!(settings.default_cpus, 3);
@@ -373,6 +387,7 @@ mod tests {
             &[
                 ("VOIDVM_STOP_TIMEOUT_SECONDS", "soon"),
                 ("VOIDVM_LOCAL_API", "maybe"),
+                ("VOIDVM_POOL_FLOOR", "some"),
                 ("VOIDVM_UNRELATED", "x"),
             ],
         );
@@ -382,6 +397,7 @@ mod tests {
             fields,
             [
                 "VOIDVM_LOCAL_API",
+                "VOIDVM_POOL_FLOOR",
                 "VOIDVM_STOP_TIMEOUT_SECONDS",
                 "defalt_cpus",
                 "default_memory",
@@ -397,7 +413,7 @@ mod tests {
         assert_eq!(config.layers.settings().theme, voidvm_model::settings::Theme::Dark);
         assert_eq!(config.layers.settings().local_api_port, 7770);
         let refused = config.check().unwrap_err();
-        assert_eq!(refused.details.unwrap()["problems"].as_array().unwrap().len(), 6);
+        assert_eq!(refused.details.unwrap()["problems"].as_array().unwrap().len(), 7);
     }
 
     #[test]

@@ -64,16 +64,18 @@ impl Host {
             tracing::warn!(field = problem.field.as_deref(), "stored setting left out: {}", problem.message);
         }
         let settings = config.layers.settings();
+        let usual = EngineConfig::new(
+            directories.data.clone(),
+            directories.runtime.clone(),
+            directories.state.clone(),
+        );
         let engine_config = EngineConfig {
+            floor: config.floor.unwrap_or(usual.floor),
             config_dir: directories.config_file.parent().map(Path::to_owned),
             demo_disk: defaults::demo(&directories.data, "disk.qcow2"),
             preferences: Preferences::from(&settings),
             secrets: Arc::new(KeychainSecrets::new(&directories.data, redactor.clone())),
-            ..EngineConfig::new(
-                directories.data.clone(),
-                directories.runtime.clone(),
-                directories.state.clone(),
-            )
+            ..usual
         };
         let engine = Engine::open(engine_config, store.clone()).await?;
         tracing::info!(

@@ -62,7 +62,9 @@ impl Home {
     pub fn new() -> Self {
         let dir = tempfile::Builder::new().prefix("vv").tempdir().expect("a temporary directory");
         let data_home = dir.path().join("d");
-        let home = Self { fake: None, variables: Vec::new(), data_home, dir };
+        // What else is on the disk is no matter of most tests.
+        let variables = vec![("VOIDVM_POOL_FLOOR".to_owned(), "0".to_owned())];
+        let home = Self { fake: None, variables, data_home, dir };
         for (_, path) in home.directories() {
             std::fs::create_dir_all(&path).expect("a directory");
             let mode = std::os::unix::fs::PermissionsExt::from_mode(0o700);

@@ -65,10 +65,11 @@ impl Open {
     async fn new() -> Result<Self, ErrorBody> {
         let access = Access::open(Config::load(&Overrides::default())?).await?;
         let faces = match &access {
-            Access::Owner(host) => Some(Faces {
-                socket: OwnerSocket::start(host).await?,
-                local_api: LocalApi::follow(host.clone()),
-            }),
+            Access::Owner(host) => {
+                let socket = OwnerSocket::start(host).await?;
+                host.engine().autostart();
+                Some(Faces { socket, local_api: LocalApi::follow(host.clone()) })
+            }
             Access::Client(_) => None,
         };
         Ok(Self { consoles: ConsoleListener::new(access.clone()), access, faces })

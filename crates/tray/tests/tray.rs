@@ -7,7 +7,10 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use serde_json::json;
 use tokio::sync::mpsc;
+use voidvm_model::{OperationStatus, VmState};
+use voidvm_testkit::{Client, FakeQemu, Plan};
 use zbus::zvariant::{OwnedValue, Value};
 use zbus::{Connection, connection};
 
@@ -97,6 +100,7 @@ impl Desktop {
         let mut command = Command::new(self.path("voidvm-tray"));
         command.env_clear().env("HOME", self.home.path()).env("DBUS_SESSION_BUS_ADDRESS", &self.address);
         command.env("PATH", std::env::var_os("PATH").unwrap()).env("LANG", "C.UTF-8");
+        command.env("VOIDVM_POOL_FLOOR", "0").env("VOIDVM_QEMU_BINARY", self.path("q/qemu-system-x86_64"));
         for (name, place) in
             [("DATA_HOME", "d"), ("CONFIG_HOME", "c"), ("STATE_HOME", "s"), ("RUNTIME_DIR", "r")]
         {
@@ -202,4 +206,48 @@ async fn a_desktop_without_a_tray_keeps_no_process() {
     let mut tray = desktop.start();
     until("the process ends", || tray.0.try_wait().unwrap().is_some_and(|status| !status.success())).await;
     assert!(free(&desktop.path("d")));
+}
+
+/// A client of the engine the icon's process owns.
+async fn client(desktop: &Desktop) -> Client {
+    let record = desktop.path("d/voidvm/lock");
+    let mut socket = None;
+    until("the engine answers", || {
+        let owner = std::fs::read(&record).ok().and_then(|text| serde_json::from_slice(&text).ok());
+        let owner: serde_json::Value = owner.unwrap_or_default();
+        socket = owner["runtimeDir"].as_str().map(|dir| Path::new(dir).join("voidvm.sock"));
+        let answers = |path: &PathBuf| std::os::unix::net::UnixStream::connect(path).is_ok();
+        socket.as_ref().is_some_and(answers)
+    })
+    .await;
+    Client::new(socket.unwrap())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn machines_start_with_the_app_once_for_each_boot() {
+    let mut desktop = Desktop::new().await;
+    let _fake = FakeQemu::install_with(&desktop.path("q"), &Plan::default());
+    let tray = desktop.start();
+    desktop.icon().await;
+    let engine = client(&desktop).await;
+    let request = json!({"name": "web", "memory": 64, "accel": "tcg", "source": {"kind": "empty", "diskSize": 1 << 20}});
+    let made = engine.operate("vm.create", &request).unwrap();
+    assert_eq!(made.status, OperationStatus::Succeeded, "{made:?}");
+    let view = engine.vms().remove(0);
+    let mut meta = serde_json::to_value(&view.meta).unwrap();
+    meta["autostart"] = json!({"order": 1, "delaySeconds": 0});
+    engine.call("vm.update", &json!({"id": view.id, "meta": meta})).unwrap();
+    drop(tray);
+
+    // The same boot: all have had their turn.
+    let tray = desktop.start();
+    desktop.icon().await;
+    assert_eq!(client(&desktop).await.vm(view.id).state, VmState::Stopped);
+    drop(tray);
+
+    // As after a boot.
+    std::fs::remove_file(desktop.path("s/voidvm/autostart.boot")).unwrap();
+    let _tray = desktop.start();
+    desktop.icon().await;
+    client(&desktop).await.wait_vm(view.id, "its start", |view| view.state == VmState::Running);
 }

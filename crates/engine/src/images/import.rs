@@ -17,13 +17,14 @@ use voidvm_qemu::image::{Packing, QemuImg, packing};
 use super::names::{self, Promise};
 use super::place::{self, Arrival, Way};
 use super::users::Users;
-use super::work::{Job, Stopped, carry_out};
+use super::work::{Job, Reporter, Stopped, carry_out};
 use super::{os, unpack};
 use crate::fleet::same_file;
 use crate::ledger::{Cancel, Subject};
 use crate::ops::files::io_error;
 use crate::platform;
 use crate::shared::Shared;
+use crate::storage::Room;
 
 /// An import that was found possible.
 struct Plan {
@@ -147,7 +148,7 @@ async fn check_use(shared: &Shared, path: &Path, mode: ImportMode) -> Result<(),
 
 async fn make(shared: &Arc<Shared>, plan: Plan, job: &mut Job) -> Result<(), Stopped> {
     let Plan { id, name, path, mode, found, img, origin, .. } = &plan;
-    let incoming = Incoming::new(shared, *id);
+    let incoming = Incoming::new(shared, *id).await?;
     let (way, kind, virtual_size) = match found {
         Found::Packed(packing) => {
             let (file, info) = unpacked(&incoming, img, path, *packing, job).await?;
@@ -224,11 +225,18 @@ fn same_disk(path: &Path, dir: &Path) -> bool {
 pub(super) struct Incoming {
     dir: PathBuf,
     id: ImageId,
+    room: Room,
 }
 
 impl Incoming {
-    pub(super) fn new(shared: &Shared, id: ImageId) -> Self {
-        Self { dir: shared.images.incoming(), id }
+    pub(super) async fn new(shared: &Shared, id: ImageId) -> Result<Self, ErrorBody> {
+        let dir = shared.images.incoming();
+        Ok(Self { room: Room::of(shared, &dir).await?, dir, id })
+    }
+
+    /// The room where they are.
+    pub(super) fn room(&self) -> &Room {
+        &self.room
     }
 
     pub(super) fn file(&self, ending: &str) -> PathBuf {
@@ -257,9 +265,10 @@ pub(super) async fn unpacked(
     let target = incoming.file("unpacked");
     let total = std::fs::metadata(path).map_err(|error| io_error(path, &error))?.len();
     // Most images grow to three times their packed size and more; the rest is watched while it is written.
-    unpack::room(&target, total)?;
-    let (source, file) = (path.to_owned(), target.clone());
-    job.blocking(total, move |report| unpack::unpack(&source, packing, &file, &report)).await?;
+    incoming.room.check(Bytes(total))?;
+    let (source, file, room) = (path.to_owned(), target.clone(), incoming.room.clone());
+    let work = move |report: Reporter| unpack::unpack(&source, packing, (&file, &room), &report);
+    job.blocking(total, work).await?;
     let info = img.info(&target).await.map_err(|error| error.body())?;
     Ok((target, info))
 }
@@ -288,9 +297,9 @@ pub(super) async fn settle(
 async fn copied(incoming: &Incoming, path: &Path, job: &mut Job) -> Result<PathBuf, Stopped> {
     let target = incoming.file("copy");
     let total = std::fs::metadata(path).map_err(|error| io_error(path, &error))?.len();
-    unpack::room(&target, total)?;
-    let (source, file) = (path.to_owned(), target.clone());
-    job.blocking(total, move |report| unpack::copy(&source, &file, &report)).await?;
+    incoming.room.check(Bytes(total))?;
+    let (source, file, room) = (path.to_owned(), target.clone(), incoming.room.clone());
+    job.blocking(total, move |report| unpack::copy(&source, (&file, &room), &report)).await?;
     Ok(target)
 }
 
@@ -302,7 +311,7 @@ async fn converted(
     job: &mut Job,
 ) -> Result<PathBuf, Stopped> {
     let target = incoming.file("qcow2");
-    unpack::room(&target, info.actual_size.0)?;
+    incoming.room.check(info.actual_size)?;
     let copy =
         async |progress: &_, cancel: &_| img.copy_kind(path, info.kind, &target, progress, cancel).await;
     job.copying(info.virtual_size, copy, |error| error.body()).await?;

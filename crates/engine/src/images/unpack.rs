@@ -6,11 +6,12 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use voidvm_model::{ErrorBody, ErrorCode};
+use voidvm_model::{Bytes, ErrorBody, ErrorCode};
 use voidvm_qemu::image::Packing;
 
-use super::work::{Reporter, SPARE, Stopped};
+use super::work::{Reporter, Stopped};
 use crate::ops::files::io_error;
+use crate::storage::Room;
 
 /// Read and written at a time.
 const PIECE: usize = 1 << 20;
@@ -19,13 +20,13 @@ const BLOCK: usize = 64 << 10;
 /// The same, as a step of the file.
 const HOLE: i64 = 64 << 10;
 /// The free space is looked at after so much was written.
-const LOOK_EVERY: u64 = 64 << 20;
+pub(super) const LOOK_EVERY: u64 = 64 << 20;
 
 /// Unpacks `source` into the new file `target`; progress is in bytes of the source.
 pub(super) fn unpack(
     source: &Path,
     packing: Packing,
-    target: &Path,
+    (target, room): (&Path, &Room),
     report: &Reporter,
 ) -> Result<(), Stopped> {
     let read = Arc::new(AtomicU64::new(0));
@@ -39,11 +40,11 @@ pub(super) fn unpack(
             Box::new(zstd::Decoder::with_buffer(counted).map_err(|error| io_error(source, &error))?)
         }
     };
-    pour(decoder, source, target, &mut |_| report.done(read.load(Ordering::Relaxed)))
+    pour(decoder, source, (target, room), &mut |_| report.done(read.load(Ordering::Relaxed)))
 }
 
 /// Copies `source` into the new file `target`, as a second name for the same blocks where the file system can.
-pub(super) fn copy(source: &Path, target: &Path, report: &Reporter) -> Result<(), Stopped> {
+pub(super) fn copy(source: &Path, (target, room): (&Path, &Room), report: &Reporter) -> Result<(), Stopped> {
     let from = File::open(source).map_err(|error| io_error(source, &error))?;
     let to = create(target).map_err(|error| io_error(target, &error))?;
     if rustix::fs::ioctl_ficlone(&to, &from).is_ok() {
@@ -51,7 +52,7 @@ pub(super) fn copy(source: &Path, target: &Path, report: &Reporter) -> Result<()
     }
     drop(to);
     std::fs::remove_file(target).map_err(|error| io_error(target, &error))?;
-    pour(from, source, target, &mut |written| report.done(written))
+    pour(from, source, (target, room), &mut |written| report.done(written))
 }
 
 fn create(target: &Path) -> io::Result<File> {
@@ -88,10 +89,10 @@ impl BufRead for Counted {
 fn pour(
     mut from: impl Read,
     source: &Path,
-    target: &Path,
+    (target, room): (&Path, &Room),
     report: &mut dyn FnMut(u64) -> Result<(), Stopped>,
 ) -> Result<(), Stopped> {
-    let poured = pour_into(&mut from, source, target, report);
+    let poured = pour_into(&mut from, source, (target, room), report);
     if poured.is_err()
         && let Err(error) = std::fs::remove_file(target)
         && error.kind() != io::ErrorKind::NotFound
@@ -104,7 +105,7 @@ fn pour(
 fn pour_into(
     from: &mut impl Read,
     source: &Path,
-    target: &Path,
+    (target, room): (&Path, &Room),
     report: &mut dyn FnMut(u64) -> Result<(), Stopped>,
 ) -> Result<(), Stopped> {
     let unwritable = |error: io::Error| io_error(target, &error);
@@ -127,7 +128,7 @@ fn pour_into(
         }
         if length - looked >= LOOK_EVERY {
             looked = length;
-            room(target, 0)?;
+            room.check(Bytes(0))?;
         }
     }
 }
@@ -155,26 +156,4 @@ fn broken(source: &Path, error: &io::Error) -> ErrorBody {
         .with_hint("Download or copy it again.")
         .with_detail("path", source.to_string_lossy().into_owned())
         .with_detail("reason", error.to_string())
-}
-
-/// Makes sure that `needed` bytes can be written beside `target` with some to spare.
-///
-/// # Errors
-/// [`ErrorCode::DiskFull`].
-pub(super) fn room(target: &Path, needed: u64) -> Result<(), ErrorBody> {
-    let dir = target.parent().unwrap_or(target);
-    let disk = rustix::fs::statvfs(dir).map_err(|error| io_error(dir, &error.into()))?;
-    let available = disk.f_bavail.saturating_mul(disk.f_frsize);
-    if needed.saturating_add(SPARE) <= available {
-        return Ok(());
-    }
-    let (wanted, free) = (voidvm_model::Bytes(needed + SPARE), voidvm_model::Bytes(available));
-    Err(ErrorBody::new(
-        ErrorCode::DiskFull,
-        format!("The disk with {} has {free} free; {wanted} is needed.", dir.display()),
-    )
-    .with_hint("Make room on it, or keep voidVM's data on another disk.")
-    .with_detail("path", dir.to_string_lossy().into_owned())
-    .with_detail("needed", wanted.0)
-    .with_detail("available", free.0))
 }

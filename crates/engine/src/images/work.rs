@@ -11,9 +11,6 @@ use voidvm_qemu::image::CopyProgress;
 use crate::ledger::{Failure, Outcome, Ticket};
 use crate::shared::Shared;
 
-/// What stays free when files are written.
-pub(super) const SPARE: u64 = 64 << 20;
-
 /// Why work ended early.
 #[derive(Debug)]
 pub(super) enum Stopped {

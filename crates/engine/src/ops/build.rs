@@ -26,11 +26,9 @@ use super::files;
 use crate::fleet::Reservation;
 use crate::ledger::{Cancel, Failure, Outcome, Subject, Ticket};
 use crate::shared::Shared;
+use crate::storage::{NEXT_TO_NOTHING, Room};
 use crate::supervisor::lend::Loan;
 use crate::supervisor::{self, Begin, Order};
-
-/// What stays free when disks are copied.
-const SPARE: u64 = 64 << 20;
 
 /// Why a build ended early.
 pub(crate) enum Stopped {
@@ -101,6 +99,7 @@ pub(crate) async fn begin(
     if shared.closing.is_cancelled() {
         return Err(ErrorBody::new(ErrorCode::Busy, "voidVM is ending."));
     }
+    check_space(shared, &shared.config.machine_dir(order.id), NEXT_TO_NOTHING).await?;
     let named = Subject::Vm(order.id, &order.name);
     let ticket = shared.ledger.open_operation(order.kind, named, order.origin, Cancel::Heeded).await?;
     let operation = ticket.operation();
@@ -263,22 +262,13 @@ pub(crate) const fn kind_of(format: DiskFormat) -> ImageKind {
     }
 }
 
-/// Makes sure that so much can be written, with something to spare.
+/// Makes sure that so much can be written into a directory and its pool's floor stays free.
 ///
 /// # Errors
 /// [`ErrorCode::DiskFull`].
-pub(crate) fn check_space(dir: &Path, needed: Bytes) -> Result<(), ErrorBody> {
-    let Some((_, free)) = crate::stats::space(dir) else { return Ok(()) };
-    if free.0 >= needed.0.saturating_add(SPARE) {
-        return Ok(());
-    }
-    Err(ErrorBody::new(
-        ErrorCode::DiskFull,
-        format!("This takes {needed}; {} has {free} free.", dir.display()),
-    )
-    .with_hint("Make room on that disk.")
-    .with_detail("needed", needed.0)
-    .with_detail("available", free.0))
+pub(crate) async fn check_space(shared: &Shared, dir: &Path, needed: Bytes) -> Result<(), ErrorBody> {
+    let room = Room::of(shared, dir).await?;
+    crate::engine::blocking(move || room.check(needed)).await
 }
 
 /// Copies a small file, whole or not at all; private to this user.

@@ -161,7 +161,7 @@ impl CloneRecipe {
             sizes.push(allocated(&disk.file)?);
         }
         let total = sizes.iter().sum();
-        build::check_space(site.dir, voidvm_model::Bytes(total))?;
+        build::check_space(site.shared, site.dir, voidvm_model::Bytes(total)).await?;
         let mut before = 0;
         for ((from, to), size) in old.disks.iter().zip(&new.disks).zip(sizes) {
             let alone = from.format == DiskFormat::Qcow2 && header(&from.file)?.backing.is_none();

@@ -17,7 +17,8 @@ use voidvm_model::{
     VmState,
 };
 use voidvm_qemu::firmware::{self, Ovmf};
-use voidvm_qemu::image::{self, QemuImg};
+use voidvm_qemu::image::{self, CopyProgress, QemuImg};
+use voidvm_qemu::secret::Key;
 use voidvm_store::VmRow;
 
 use super::build::{self, Line, Made, Plan, Recipe, Share, Site, Stopped};
@@ -234,7 +235,8 @@ impl Source {
                 spec.disks.push(own);
                 let size = image.virtual_size;
                 let grow = larger(&image, *disk_size)?.filter(|wanted| *wanted > size);
-                build::check_space(&shared.config.data_dir, image.actual_size)
+                build::check_space(shared, &shared.config.data_dir, image.actual_size)
+                    .await
                     .map_err(|error| error.with_hint("Make room on that disk, or use the image in place."))?;
                 (DiskPlan::Copy { from: path.clone(), kind: image.kind, size, grow }, None)
             }
@@ -270,32 +272,29 @@ impl Source {
 /// Gives the new disk a key's name; the key itself is made with the disk.
 fn lock(disk: &DiskPlan, spec: &mut MachineSpec) -> Result<(), ErrorBody> {
     match (disk, spec.disks.first_mut()) {
-        (DiskPlan::Empty(_), Some(disk)) => {
+        (DiskPlan::Empty(_) | DiskPlan::Copy { .. }, Some(disk)) => {
             disk.key = Some(SecretId::new());
             Ok(())
         }
-        _ => Err(ErrorBody::invalid("encrypt", "Only a new, empty disk can be encrypted.")
-            .with_hint("Create the machine with an empty disk, or leave it unencrypted.")),
+        _ => Err(ErrorBody::invalid("encrypt", "Only a disk of the machine's own can be encrypted.")
+            .with_hint(
+                "Create the machine with an empty disk or a copy of an image, or leave it unencrypted.",
+            )),
     }
 }
 
-/// Makes an empty encrypted disk; its key is kept before there is anything to lose.
-async fn make_locked(
-    shared: &Shared,
-    img: &QemuImg,
-    target: &Path,
-    size: Bytes,
-    id: SecretId,
-) -> Result<(), ErrorBody> {
-    let (key, secrets) = (secrets::new_key()?, &shared.config.secrets);
-    secrets.put(id, &key).await?;
-    let made = img.create_luks(target, size, &key).await.map_err(|error| error.body());
-    if made.is_err()
-        && let Err(error) = secrets.remove(id).await
-    {
+/// The key of a new disk, kept before there is anything to lose.
+async fn new_key(shared: &Shared, id: SecretId) -> Result<Key, ErrorBody> {
+    let key = secrets::new_key()?;
+    shared.config.secrets.put(id, &key).await?;
+    Ok(key)
+}
+
+/// The key of a disk that was not made.
+async fn forget_key(shared: &Shared, id: SecretId) {
+    if let Err(error) = shared.config.secrets.remove(id).await {
         tracing::warn!(%error, "the key of a disk that was not made is still kept");
     }
-    made
 }
 
 /// Gives the machine what an operating system gets along with best.
@@ -385,20 +384,49 @@ pub(crate) fn random_mac() -> MacAddr {
 
 impl Recipe for Creation {
     async fn make(self, site: &Site<'_>, ticket: &mut Ticket) -> Result<Made, Stopped> {
+        let secret = self.vm.spec.disks.first().and_then(|disk| disk.key);
+        let key = match secret {
+            Some(id) => Some(new_key(site.shared, id).await?),
+            None => None,
+        };
+        let made = self.make_files(site, key.as_ref(), ticket).await;
+        if let (Err(_), Some(id)) = (&made, secret) {
+            forget_key(site.shared, id).await;
+        }
+        made.map(|()| Made { vm: self.vm, of: None })
+    }
+}
+
+impl Creation {
+    async fn make_files(
+        &self,
+        site: &Site<'_>,
+        key: Option<&Key>,
+        ticket: &mut Ticket,
+    ) -> Result<(), Stopped> {
         let target = files::disk(site.dir, 0);
         match &self.disk {
             DiskPlan::None => {}
-            DiskPlan::Empty(size) => match self.vm.spec.disks.first().and_then(|disk| disk.key) {
-                Some(key) => make_locked(site.shared, &self.img, &target, *size, key).await?,
-                None => self.img.create_qcow2(&target, *size).await.map_err(|error| error.body())?,
-            },
+            DiskPlan::Empty(size) => {
+                let made = match key {
+                    Some(key) => self.img.create_luks(&target, *size, key).await,
+                    None => self.img.create_qcow2(&target, *size).await,
+                };
+                made.map_err(|error| error.body())?;
+            }
             DiskPlan::Overlay { on, format, size } => {
                 image::overlay(&target, on, *format, *size).map_err(|error| error.body())?;
             }
             DiskPlan::Copy { from, kind, size, grow } => {
                 let share = Share { before: 0, size: size.0, total: size.0 };
-                build::copy_disk(&self.img, (from, *kind), &target, share, ticket, site.cancel).await?;
-                if let Some(grow) = grow {
+                if let Some(key) = key {
+                    let (progress, to) = (CopyProgress::new(0), (target.as_path(), grow.unwrap_or(*size)));
+                    let copying = self.img.copy_to_luks((from, *kind), to, key, &progress, site.cancel);
+                    build::follow(copying, &progress, share, ticket).await?;
+                } else {
+                    build::copy_disk(&self.img, (from, *kind), &target, share, ticket, site.cancel).await?;
+                }
+                if let (Some(grow), None) = (grow, key) {
                     let grown = self.img.resize(&target, DiskFormat::Qcow2, *grow).await;
                     grown.map_err(|error| error.body())?;
                 }
@@ -412,6 +440,6 @@ impl Recipe for Creation {
         if let Some(cloud_init) = &self.cloud_init {
             login::make_seed(site.dir, (self.vm.id, &self.vm.name), cloud_init)?;
         }
-        Ok(Made { vm: self.vm, of: None })
+        Ok(())
     }
 }

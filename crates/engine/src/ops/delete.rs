@@ -1,9 +1,9 @@
 //! Deleting a machine that has no process.
 //!
 //! ```text
-//! (linked clones copied free of it) ─▶ intent written ─▶ row removed ─▶ files removed ─▶ intent ended
-//!                                         │               └─ a crash from here on: the next start finishes the removal
-//!                                         └─ a crash before: the next start drops the intent, the machine is whole
+//! let_go: linked clones copied free of it (can be given up) ─▶ intent written ─▶ row removed ─▶ files removed ─▶ intent ended
+//!                                                                  │               └─ a crash from here on: the next start finishes the removal
+//!                                                                  └─ a crash before: the next start drops the intent, the machine is whole
 //! to the trash:  intent written ─▶ directory moved there ─▶ row removed ─▶ intent ended
 //!                                         └─ a crash from here on: the next start removes the row
 //! ```
@@ -17,8 +17,10 @@ use voidvm_model::{ErrorBody, ErrorCode, OperationId};
 use voidvm_qemu::process::RunDir;
 use voidvm_store::{Intent, IntentAction, VmRow};
 
-use super::{family, files};
+use super::family::{self, Pace};
+use super::files;
 use crate::shared::Shared;
+use crate::supervisor::lend::Loan;
 use crate::supervisor::{Children, Disks};
 
 /// How a deletion came out.
@@ -31,22 +33,27 @@ pub(crate) enum Deletion {
     Refused(ErrorBody),
 }
 
+/// What comes first: nobody may stand on what goes. Whoever did is held still until the loans are dropped.
+///
+/// # Errors
+/// As [`family::let_go`].
+pub(crate) async fn let_go(
+    shared: Arc<Shared>,
+    vm: VmRow,
+    (disks, children): (Disks, Children),
+    pace: Pace,
+) -> Result<Vec<Loan>, ErrorBody> {
+    // Disks that stay are there for whoever stands on them.
+    if disks == Disks::Keep { Ok(Vec::new()) } else { family::let_go(&shared, &vm, children, &pace).await }
+}
+
 /// Deletes the machine's row and, unless they are kept, the files that are its own.
 pub(crate) async fn delete(
     shared: Arc<Shared>,
     vm: VmRow,
     operation_id: OperationId,
-    (disks, children): (Disks, Children),
+    disks: Disks,
 ) -> Deletion {
-    // Disks that stay are there for whoever stands on them.
-    let _loans = if disks == Disks::Keep {
-        Vec::new()
-    } else {
-        match family::let_go(&shared, &vm, children).await {
-            Ok(loans) => loans,
-            Err(body) => return Deletion::Refused(body),
-        }
-    };
     let mut removed = files::own(&shared.config, &vm);
     if disks == Disks::Keep {
         let stays = |file: &PathBuf| {

@@ -147,7 +147,7 @@ async fn journaled(shared: &Arc<Shared>, export: &Export, ticket: &mut Ticket) -
     let intent = Intent { operation_id: ticket.id(), vm_id: Some(loan.vm.id), action, files };
     let journal = shared.store.journal();
     let entry = journal.begin(&intent, Timestamp::now()).await.map_err(|error| error.body())?;
-    let done = write(export, &loan.vm, &shared.config.machine_dir(loan.vm.id), ticket).await;
+    let done = write(shared, export, &loan.vm, ticket).await;
     undo(&intent);
     if let Err(error) = journal.end(entry).await {
         tracing::warn!(%error, "the intent of an export stays until the next start");
@@ -166,13 +166,14 @@ pub(crate) fn undo(intent: &Intent) {
     files::remove_dir(parts);
 }
 
-async fn write(export: &Export, vm: &VmRow, dir: &Path, ticket: &mut Ticket) -> Result<(), Stopped> {
+async fn write(shared: &Shared, export: &Export, vm: &VmRow, ticket: &mut Ticket) -> Result<(), Stopped> {
+    let dir = &shared.config.machine_dir(vm.id);
     build::make_dir(&export.parts)?;
     let sizes: Vec<u64> =
         vm.spec.disks.iter().map(|disk| clone::allocated(&disk.file)).collect::<Result<_, _>>()?;
     let total: u64 = sizes.iter().sum();
     // The parts, and the file that is packed from them.
-    build::check_space(&export.parts, Bytes(total.saturating_mul(2)))?;
+    build::check_space(shared, &export.parts, Bytes(total.saturating_mul(2))).await?;
     let cancel = ticket.cancel().clone();
     let mut disks = Vec::new();
     let mut before = 0;

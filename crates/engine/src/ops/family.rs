@@ -5,16 +5,20 @@
 //!          └── let go of the parent: its part is copied into disk0 ──▶ base of the grandparent
 //! ```
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+use voidvm_model::operation::Progress;
 use voidvm_model::spec::DiskFormat;
-use voidvm_model::{ErrorBody, ErrorCode, VmId, VmView};
-use voidvm_qemu::image;
+use voidvm_model::{Bytes, ErrorBody, ErrorCode, VmId, VmView};
+use voidvm_qemu::image::{self, CopyProgress};
 use voidvm_store::VmRow;
 
-use super::files;
+use super::{build, clone, files};
 use crate::platform;
 use crate::shared::Shared;
 use crate::supervisor::Children;
@@ -63,12 +67,23 @@ pub(crate) fn has_children(name: &str, children: &[Child]) -> ErrorBody {
     .with_detail("children", names)
 }
 
+/// How copying goes on: told, and given up.
+pub(crate) struct Pace {
+    pub(crate) progress: watch::Sender<Option<Progress>>,
+    pub(crate) cancel: CancellationToken,
+}
+
 /// Makes sure that nobody stands on the machine's files. Whoever did is held still until the loans are dropped.
 ///
 /// # Errors
 /// [`ErrorCode::HasChildren`] when somebody does and may not be changed; what is in the way of changing them else. Those that
-/// were changed before stay so, showing what they showed.
-pub(crate) async fn let_go(shared: &Arc<Shared>, vm: &VmRow, how: Children) -> Result<Vec<Loan>, ErrorBody> {
+/// were changed before stay so, showing what they showed, also when it is given up.
+pub(crate) async fn let_go(
+    shared: &Arc<Shared>,
+    vm: &VmRow,
+    how: Children,
+    pace: &Pace,
+) -> Result<Vec<Loan>, ErrorBody> {
     let dir = shared.config.machine_dir(vm.id);
     let mut loans: Vec<Loan> = Vec::new();
     loop {
@@ -86,7 +101,7 @@ pub(crate) async fn let_go(shared: &Arc<Shared>, vm: &VmRow, how: Children) -> R
             .filter(|id| !loans.iter().any(|loan| loan.vm.id == *id))
             .collect();
         if free.is_empty() {
-            flatten(shared, &found).await?;
+            flatten(shared, &found, pace).await?;
             continue;
         }
         for id in free {
@@ -103,20 +118,39 @@ async fn look(shared: &Shared, dir: &Path, except: VmId) -> Result<Vec<Child>, E
 }
 
 /// Copies what is needed into each file that stands on the machine. At every instant each shows what it showed.
-async fn flatten(shared: &Shared, children: &[Child]) -> Result<(), ErrorBody> {
+async fn flatten(shared: &Shared, children: &[Child], pace: &Pace) -> Result<(), ErrorBody> {
     let img = platform::qemu_img(shared.preferences().qemu_binary)?;
-    let mut done = BTreeSet::new();
-    for (top, below) in children.iter().flat_map(|child| &child.tops) {
-        if !done.insert(top) {
-            continue;
-        }
+    let tops: BTreeMap<_, _> =
+        children.iter().flat_map(|child| &child.tops).map(|(top, below)| (top, below)).collect();
+    let mut sizes = Vec::new();
+    for (top, below) in &tops {
+        sizes.push(between(top, below.as_deref())?);
+    }
+    let (total, mut before) = (sizes.iter().sum(), 0);
+    for ((top, below), size) in tops.into_iter().zip(sizes) {
+        build::check_space(shared, top, Bytes(size)).await?;
         let format = match below {
             Some(below) => Some(format_of(below)?),
             None => None,
         };
         let below = below.as_deref().zip(format);
         tracing::info!(file = %top.display(), "is copied free of a machine that goes");
-        img.rebase(top, below).await.map_err(|error| error.body())?;
+        let hundredths = CopyProgress::new(0);
+        let mut done = hundredths.subscribe();
+        let copying = img.rebase(top, below, &hundredths, &pace.cancel);
+        tokio::pin!(copying);
+        loop {
+            tokio::select! {
+                biased;
+                copied = &mut copying => break copied.map_err(|error| error.body())?,
+                Ok(()) = done.changed() => {
+                    let part = size / 10_000 * u64::from(*done.borrow_and_update());
+                    pace.progress.send_replace(Some(Progress { done: before + part, total }));
+                }
+            }
+        }
+        before += size;
+        pace.progress.send_replace(Some(Progress { done: before, total }));
         let report = img.check(top).await.map_err(|error| error.body())?;
         if !report.is_sound() {
             return Err(ErrorBody::new(
@@ -127,6 +161,14 @@ async fn flatten(shared: &Shared, children: &[Child]) -> Result<(), ErrorBody> {
         }
     }
     Ok(())
+}
+
+/// What lies between a file and what is to be below it.
+fn between(top: &Path, below: Option<&Path>) -> Result<u64, ErrorBody> {
+    let all = |file| clone::allocated(file);
+    let own = std::fs::metadata(top).map_err(|error| files::io_error(top, &error))?.blocks() * 512;
+    let kept = below.map_or(Ok(0), all)?;
+    Ok(all(top)?.saturating_sub(own).saturating_sub(kept))
 }
 
 fn format_of(file: &Path) -> Result<DiskFormat, ErrorBody> {

@@ -271,7 +271,7 @@ impl Import {
         let mut spec = manifest.spec.clone();
         leave_host(&mut spec);
         let total: u64 = manifest.files.iter().map(|file| file.size.0).sum();
-        build::check_space(site.dir, Bytes(total))?;
+        build::check_space(site.shared, site.dir, Bytes(total)).await?;
         let mut places = Vec::new();
         for file in &manifest.files {
             places.push((file.name.clone(), place_of(&file.name, site.dir)?));
@@ -329,7 +329,7 @@ impl Import {
             places.push((name, disk.file.clone()));
         }
         let size = std::fs::metadata(&self.path).map_err(|error| files::io_error(&self.path, &error))?.len();
-        build::check_space(site.dir, Bytes(size))?;
+        build::check_space(site.shared, site.dir, Bytes(size)).await?;
         let (path, wanted) = (self.path.clone(), places.clone());
         let reader = move |meter: &Meter| {
             let place =
@@ -371,7 +371,7 @@ impl Import {
             self.place == Place::Stay && image.writable && usable_format(image).is_ok()
         };
         let total = images.iter().filter(|image| !stays(image)).map(|image| image.actual_size.0).sum();
-        build::check_space(site.dir, Bytes(total))?;
+        build::check_space(site.shared, site.dir, Bytes(total)).await?;
         let mut before = 0;
         for (at, (disk, image)) in spec.disks.iter_mut().zip(&images).enumerate() {
             if stays(image) && !disk.file.starts_with(site.dir) {

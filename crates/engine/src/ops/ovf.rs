@@ -1,4 +1,7 @@
 //! OVF descriptions of our machines, in the words VirtualBox and VMware understand: version 1, disks on SATA, cards as E1000.
+//!
+//! What they have no word for, or what any guest of theirs can do with, is said once more as it is with us, under keys that start
+//! with `voidvm.` and that nobody else has to know: chipset, each disk's bus, each card's model, TPM.
 
 use std::fmt::Write as _;
 
@@ -93,6 +96,13 @@ pub(super) fn write(name: &str, spec: &MachineSpec, disks: &[Disk]) -> String {
     if spec.tpm {
         set("voidvm.tpm", "true");
     }
+    set("voidvm.machine", &word(&spec.machine));
+    for (at, disk) in spec.disks.iter().enumerate() {
+        set(&format!("voidvm.disk{at}.bus"), &word(&disk.bus));
+    }
+    for (at, nic) in spec.nics.iter().enumerate() {
+        set(&format!("voidvm.nic{at}.model"), &word(&nic.model));
+    }
     let items = items.text;
     format!(
         r#"<?xml version="1.0" encoding="UTF-8"?>
@@ -127,6 +137,11 @@ pub(super) fn write(name: &str, spec: &MachineSpec, disks: &[Disk]) -> String {
 </Envelope>
 "#
     )
+}
+
+/// What a machine's specification calls it.
+fn word(value: &impl serde::Serialize) -> String {
+    serde_json::to_value(value).ok().and_then(|value| value.as_str().map(str::to_owned)).unwrap_or_default()
 }
 
 struct Items {
@@ -165,4 +180,56 @@ fn escaped(text: &str) -> String {
         }
     }
     safe
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use voidvm_foreign::{Kind, read};
+    use voidvm_model::MiB;
+    use voidvm_model::spec::{
+        self, DiskBus, DiskFormat, FileOwner, MacAddr, MachineType, NetworkBackend, Nic,
+    };
+
+    use super::*;
+
+    #[test]
+    fn what_others_need_not_know_comes_back() {
+        let mac = |last: usize| MacAddr::qemu([1, 2, u8::try_from(last).unwrap()]);
+        for (machine, buses) in [
+            (
+                MachineType::Q35,
+                vec![DiskBus::Sata, DiskBus::Virtio, DiskBus::Scsi, DiskBus::Nvme, DiskBus::Sata],
+            ),
+            (MachineType::I440fx, vec![DiskBus::Ide, DiskBus::Virtio]),
+        ] {
+            let mut spec = MachineSpec { machine, ..MachineSpec::new(2, MiB(512)) };
+            for (at, bus) in buses.iter().enumerate() {
+                let (id, file) = (format!("disk{at}").parse().unwrap(), format!("/d{at}.qcow2").into());
+                let disk = spec::Disk::new(id, file, DiskFormat::Qcow2, FileOwner::Machine);
+                spec.disks.push(spec::Disk { bus: *bus, ..disk });
+            }
+            for (at, model) in [NicModel::E1000e, NicModel::Virtio].into_iter().enumerate() {
+                let id = format!("nic{at}").parse().unwrap();
+                spec.nics.push(Nic { model, ..Nic::new(id, mac(at), NetworkBackend::user(Vec::new())) });
+            }
+            let disk = |at: usize| Disk { name: format!("disk{at}.vmdk"), size: 1, capacity: 1 << 20 };
+            let disks: Vec<Disk> = (0..buses.len()).map(disk).collect();
+            let text = write("web & co", &spec, &disks);
+            let mut next = 2;
+            let mut fresh = || {
+                next += 1;
+                mac(next)
+            };
+            let plan = read(Kind::Ovf, &text, Path::new("/x"), &mut fresh).unwrap();
+            assert_eq!(plan.spec.machine, machine);
+            assert_eq!(plan.spec.disks.iter().map(|disk| disk.bus).collect::<Vec<_>>(), buses);
+            assert_eq!(
+                plan.spec.nics.iter().map(|nic| nic.model).collect::<Vec<_>>(),
+                [NicModel::E1000e, NicModel::Virtio]
+            );
+            assert_eq!(plan.unsupported, []);
+        }
+    }
 }

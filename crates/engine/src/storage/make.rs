@@ -12,13 +12,13 @@ use voidvm_store::IntentAction;
 use super::hold::Hold;
 use super::job::{self, Came, Job, Named};
 use super::pools::{self, Place};
-use super::{space, target};
+use super::space::{self, NEXT_TO_NOTHING};
+use super::target;
 use crate::ledger::Cancel;
 use crate::ops::files;
 use crate::shared::Shared;
 
 /// What an image takes that nobody has written to.
-const NEXT_TO_NOTHING: Bytes = Bytes(1 << 20);
 /// The longest file name, in bytes, with room for `.part`.
 const NAME_MAX: usize = 200;
 

@@ -41,7 +41,7 @@ use crate::shared::Shared;
 pub(crate) use hold::Holds;
 pub(crate) use list::{children_of, format_below};
 pub(crate) use recover::recover;
-pub(crate) use space::watch;
+pub(crate) use space::{NEXT_TO_NOTHING, Room, watch};
 pub(crate) use target::check_childless;
 
 /// Pools and volumes of an engine; clones are the same.

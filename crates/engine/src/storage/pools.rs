@@ -11,12 +11,11 @@ use voidvm_model::{Bytes, ErrorBody, ErrorCode, Event, Origin, PoolId};
 use voidvm_store::PoolRow;
 
 use super::{list, space};
+use crate::config::EngineConfig;
 use crate::fleet::same_file;
 use crate::ops::files;
 use crate::shared::Shared;
 
-/// Free space that is kept where nothing else is said.
-pub(super) const FLOOR: Bytes = Bytes(2 << 30);
 /// voidVM's own pool: the same in every data directory.
 pub(super) const OWN: PoolId = PoolId(uuid::Uuid::nil());
 /// What it is called until somebody calls it otherwise.
@@ -50,8 +49,8 @@ impl Place {
 /// The store's.
 pub(super) async fn places(shared: &Shared) -> Result<Vec<Place>, ErrorBody> {
     let rows = shared.store.pools().list().await.map_err(|error| error.body())?;
-    let mut own =
-        Place { id: OWN, name: OWN_NAME.to_owned(), root: shared.config.data_dir.clone(), floor: FLOOR };
+    let EngineConfig { data_dir, floor, .. } = &shared.config;
+    let mut own = Place { id: OWN, name: OWN_NAME.to_owned(), root: data_dir.clone(), floor: *floor };
     let mut others = Vec::new();
     for row in rows {
         if row.id == OWN {
@@ -150,7 +149,7 @@ pub(super) async fn create(
         id: PoolId::new(),
         name: request.name,
         path,
-        floor: request.floor.unwrap_or(FLOOR),
+        floor: request.floor.unwrap_or(shared.config.floor),
         created_at: Timestamp::now(),
     };
     shared.store.pools().put(&row).await.map_err(|error| error.body())?;

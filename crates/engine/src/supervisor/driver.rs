@@ -28,6 +28,7 @@ use super::{MAILBOX, Machine, Message, Order};
 use crate::hotplug::Problems;
 use crate::ledger::Outcome;
 use crate::ops::delete::{self, Deletion};
+use crate::ops::family::Pace;
 use crate::ops::launch::How;
 use crate::ops::{launch, power};
 use crate::pending;
@@ -64,7 +65,7 @@ pub(super) struct Driver {
     pub(super) apply_again: bool,
     /// What of the last change the running guest did not take.
     pub(super) problems: Problems,
-    /// How far the writing of its memory is.
+    /// How far the writing of its memory is, or of what stood on it.
     pub(super) progress: Option<watch::Receiver<Option<Progress>>>,
     /// Whether the start at work goes on from saved memory.
     pub(super) resuming: bool,
@@ -306,7 +307,6 @@ impl Driver {
         job.ticket.begin();
         let (order, cancel) = (job.order, job.ticket.cancel().clone());
         self.because = job.origin;
-        let operation = job.ticket.id();
         let qmp = self.live.as_ref().and_then(|live| live.run.monitor());
         match order {
             Order::Start | Order::StartDisposable => {
@@ -350,9 +350,11 @@ impl Driver {
                 self.work = Some(Box::pin(async move { Step::Done(save.await) }));
             }
             Order::Delete { disks, children } => {
-                let how = (disks, children);
-                let delete = delete::delete(Arc::clone(&self.shared), self.vm.clone(), operation, how);
-                self.work = Some(Box::pin(async move { Step::Deleted(delete.await) }));
+                let (said, progress) = watch::channel(None);
+                self.progress = Some(progress);
+                let pace = Pace { progress: said, cancel };
+                let free = delete::let_go(Arc::clone(&self.shared), self.vm.clone(), (disks, children), pace);
+                self.work = Some(Box::pin(async move { Step::LetGo(free.await) }));
             }
         }
     }
@@ -384,7 +386,13 @@ impl Driver {
                 self.ask_pulse();
                 self.end(Outcome::Failed(power::did_not_stop(&self.vm.name).into()));
             }
-            Step::Deleted(Deletion::Refused(body)) => self.end(Outcome::Failed(body.into())),
+            Step::LetGo(Ok(loans)) => self.delete(loans),
+            Step::LetGo(Err(body)) if body.code == ErrorCode::Cancelled => {
+                self.end(if self.retiring { Outcome::Interrupted } else { Outcome::Cancelled });
+            }
+            Step::LetGo(Err(body)) | Step::Deleted(Deletion::Refused(body)) => {
+                self.end(Outcome::Failed(body.into()));
+            }
             Step::Deleted(Deletion::Done) => {
                 self.removed = true;
                 self.end(Outcome::Succeeded);
@@ -394,6 +402,19 @@ impl Driver {
                 self.end(Outcome::Failed(body.into()));
             }
         }
+    }
+
+    /// From here on it cannot be given up. Who stood on the machine is held still until it is gone.
+    fn delete(&mut self, loans: Vec<super::lend::Loan>) {
+        let Some(job) = self.queue.front() else { return };
+        let Order::Delete { disks, .. } = job.order else { return };
+        job.ticket.seal();
+        let delete = delete::delete(Arc::clone(&self.shared), self.vm.clone(), job.ticket.id(), disks);
+        self.work = Some(Box::pin(async move {
+            let deletion = delete.await;
+            drop(loans);
+            Step::Deleted(deletion)
+        }));
     }
 
     /// The process is up, held before the guest's first instruction: from here its exit and events are seen. Let it go.

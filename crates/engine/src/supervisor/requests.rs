@@ -10,7 +10,7 @@ use super::driver::Driver;
 use super::lend::starts;
 use super::policy::{self, Refusal, Verdict};
 use super::work::Job;
-use super::{Message, Order};
+use super::{Children, Message, Order};
 use crate::hotplug::{self, Problems};
 use crate::ledger::{Cancel, Outcome, Subject};
 use crate::ops::update;
@@ -96,7 +96,12 @@ impl Driver {
             }
         }
         let cancel = match order {
-            Order::Start | Order::StartDisposable | Order::Stop { .. } | Order::Suspend => Cancel::Heeded,
+            Order::Start
+            | Order::StartDisposable
+            | Order::Stop { .. }
+            | Order::Suspend
+            // Until nobody stands on it any more.
+            | Order::Delete { children: Children::Flatten, .. } => Cancel::Heeded,
             _ => Cancel::Ignored,
         };
         let vm = Subject::Vm(self.vm.id, &self.vm.name);
@@ -250,8 +255,8 @@ impl Driver {
         }
         job.told = true;
         match (job.order, job.begun) {
-            // It sees the token, and makes the guest go on; or it is too late for that.
-            (Order::Suspend, true) => job.ticket.cancel().cancel(),
+            // It sees the token, and makes the guest go on, or leaves clones as they are; or it is too late for that.
+            (Order::Suspend | Order::Delete { .. }, true) => job.ticket.cancel().cancel(),
             (Order::Start | Order::StartDisposable, true) => match &mut self.live {
                 // Its launch sees the token, ends the process it started, and says so.
                 None => job.ticket.cancel().cancel(),
@@ -263,7 +268,6 @@ impl Driver {
                     self.end(Outcome::Cancelled);
                 }
             },
-            (Order::Delete { .. }, true) => {}
             (order, begun) => {
                 self.work = None;
                 self.end(Outcome::Cancelled);

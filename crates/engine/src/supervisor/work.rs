@@ -12,6 +12,7 @@ use voidvm_model::operation::Progress;
 use voidvm_model::{ErrorBody, Origin};
 use voidvm_qemu::qmp::{Qmp, QmpEvent};
 
+use super::lend::Loan;
 use super::{Order, adopt};
 use crate::gate::Permit;
 use crate::ledger::Ticket;
@@ -34,6 +35,8 @@ pub(crate) enum Step {
     Done(Result<(), ErrorBody>),
     /// The guest did not shut down in its time.
     Expired,
+    /// Nobody stands on the machine's files any more; or somebody still does.
+    LetGo(Result<Vec<Loan>, ErrorBody>),
     /// The machine's row and files are gone; or they are not.
     Deleted(Deletion),
 }

@@ -13,7 +13,7 @@ use voidvm_model::contract::VmStopRequest;
 use voidvm_model::spec::{Accel, NetworkBackend, Nic, PortForward};
 use voidvm_model::vm::VmMeta;
 use voidvm_model::{
-    ErrorBody, ErrorCode, MachineSpec, MiB, Operation, OperationStatus, Origin, VmId, VmState, VmView,
+    Bytes, ErrorBody, ErrorCode, MachineSpec, MiB, Operation, OperationStatus, Origin, VmId, VmState, VmView,
 };
 use voidvm_store::{Store, VmRow};
 use voidvm_testkit::{FakeQemu, Plan, wait_until_async};
@@ -86,6 +86,8 @@ impl Rig {
         std::fs::create_dir_all(at("data")).unwrap();
         let mut config = EngineConfig::new(at("data"), at("run"), at("state"));
         config.timing = timing();
+        // What else is on the disk is no matter of most tests.
+        config.floor = Bytes(0);
         config.preferences.qemu_binary = Some(fake.binary());
         config.preferences.stop_timeout = Duration::from_secs(30);
         change(&mut config);

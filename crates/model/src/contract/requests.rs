@@ -206,7 +206,7 @@ pub struct VmCreateRequest {
     #[serde(default)]
     #[ts(optional)]
     pub tpm: Option<bool>,
-    /// Encrypt its new, empty disk (LUKS); the key is made and kept in the keychain.
+    /// Encrypt its new disk, empty or a copy of an image (LUKS); the key is made and kept in the keychain.
     #[serde(default)]
     #[ts(optional, as = "Option<bool>")]
     pub encrypt: bool,

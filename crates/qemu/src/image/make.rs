@@ -93,29 +93,30 @@ impl QemuImg {
     ///
     /// # Errors
     /// When somebody uses the image, or why it failed.
-    pub async fn rebase(&self, path: &Path, below: Option<(&Path, DiskFormat)>) -> Result<(), ImageError> {
+    pub async fn rebase(
+        &self,
+        path: &Path,
+        below: Option<(&Path, DiskFormat)>,
+        progress: &CopyProgress,
+        cancel: &CancellationToken,
+    ) -> Result<(), ImageError> {
         absolute(path)?;
-        let mut command = tool::command(self.path());
-        command.args(["rebase", "-q", "-f", "qcow2"]);
+        let mut args: Vec<&OsStr> = ["rebase", "-p", "-f", "qcow2"].map(OsStr::new).to_vec();
         match below {
             Some((below, format)) => {
                 absolute(below)?;
-                command.args(["-F", format_name(format), "-b"]).arg(below);
+                args.extend(["-F", format_name(format), "-b"].map(OsStr::new));
+                args.push(below.as_os_str());
             }
-            None => {
-                command.args(["-b", ""]);
-            }
+            None => args.extend(["-b", ""].map(OsStr::new)),
         }
-        let child = command
-            .arg(path)
-            .spawn()
-            .map_err(|source| ImageError::Exec { program: self.path().to_owned(), source })?;
-        // As long as copying everything takes.
-        let finished = self.ended(tool::finish(child, Duration::from_secs(24 * 3600)).await)?;
-        if finished.status.success() {
-            return Ok(());
+        args.push(path.as_os_str());
+        let ended = self.long(args, path, progress, cancel).await?;
+        if !ended.status.success() {
+            return Err(ImageError::Failed { path: path.to_owned(), stderr: ended.stderr });
         }
-        Err(ImageError::Failed { path: path.to_owned(), stderr: finished.stderr })
+        progress.send_replace(10_000);
+        Ok(())
     }
 
     /// Writes what an overlay has into the image it stands on, which must have no other image on it; the overlay stays as it is.
@@ -171,10 +172,21 @@ impl QemuImg {
         progress: &CopyProgress,
         cancel: &CancellationToken,
     ) -> Result<Ended, ImageError> {
-        let mut child = tool::command(self.path())
-            .args(args)
-            .spawn()
-            .map_err(|source| ImageError::Exec { program: self.path().to_owned(), source })?;
+        let mut command = tool::command(self.path());
+        command.args(args);
+        self.long_command(command, path, progress, cancel).await
+    }
+
+    /// The same of a command that is more than its arguments.
+    pub(super) async fn long_command(
+        &self,
+        mut command: tokio::process::Command,
+        path: &Path,
+        progress: &CopyProgress,
+        cancel: &CancellationToken,
+    ) -> Result<Ended, ImageError> {
+        let mut child =
+            command.spawn().map_err(|source| ImageError::Exec { program: self.path().to_owned(), source })?;
         let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
         let work = async {
             let (_, words) = tokio::try_join!(follow(stdout, progress), collect(stderr))?;

@@ -37,7 +37,7 @@ pub fn config(root: &std::path::Path, variables: &[(&str, &str)]) -> Config {
         std::io::Write::write_all(&mut file, b"0123456789abcdefghijklmnopqrstuvwxyzABCDEFG").unwrap();
     }
     let home = root.display().to_string();
-    let all = [("HOME", home.as_str()), ("XDG_RUNTIME_DIR", home.as_str())];
+    let all = [("HOME", home.as_str()), ("XDG_RUNTIME_DIR", home.as_str()), ("VOIDVM_POOL_FLOOR", "0")];
     let environment = Environment::of(all.iter().chain(variables).map(|(name, value)| (*name, *value)));
     Config::load_from(&Overrides { data_dir: Some(data) }, environment).unwrap()
 }

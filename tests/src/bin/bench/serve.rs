@@ -24,6 +24,7 @@ impl Serve {
         let mut child = Command::new(program("voidvm-cli", "voidvm"))
             .args(["serve", "--listen", "127.0.0.1:0", "--print-url", "--data-dir"])
             .arg(dir.path().join("data"))
+            .env("VOIDVM_POOL_FLOOR", "0")
             .env("DBUS_SESSION_BUS_ADDRESS", "unix:path=/nonexistent")
             .stdin(Stdio::null())
             .stdout(Stdio::piped())

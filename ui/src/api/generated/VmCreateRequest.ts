@@ -48,7 +48,7 @@ os?: string,
  */
 tpm?: boolean, 
 /**
- * Encrypt its new, empty disk (LUKS); the key is made and kept in the keychain.
+ * Encrypt its new disk, empty or a copy of an image (LUKS); the key is made and kept in the keychain.
  */
 encrypt?: boolean, 
 /**

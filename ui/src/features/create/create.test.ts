@@ -129,7 +129,11 @@ describe('the wizard', () => {
     });
     expect(toRequest({ ...copied, source: 'demo' }).source).toEqual({ kind: 'demo' });
     expect(toRequest({ ...iso, encrypt: true })).toHaveProperty('encrypt', true);
-    expect(toRequest({ ...copied, encrypt: true })).not.toHaveProperty('encrypt');
+    expect(toRequest({ ...copied, encrypt: true })).toHaveProperty('encrypt', true);
+    expect(toRequest({ ...copied, usage: 'in_place', encrypt: true })).not.toHaveProperty('encrypt');
+    const linked = { ...copied, from: 'library', library: 'linked', encrypt: true } as const;
+    expect(toRequest(linked)).not.toHaveProperty('encrypt');
+    expect(toRequest({ ...linked, library: 'copy' })).toHaveProperty('encrypt', true);
     expect(toRequest({ ...iso, start: false })).toMatchObject({
       name: 'machine-1',
       cpus: 1,

@@ -44,7 +44,7 @@ export interface Draft {
   accel: Accel;
   firmware: Firmware;
   tpm: boolean;
-  /** A new, empty disk is encrypted. */
+  /** A new disk of its own is encrypted. */
   encrypt: boolean;
   forwards: ForwardRow[];
   guest: GuestDraft;
@@ -119,9 +119,12 @@ export function wantsDiskSize(draft: Choice): boolean {
   return (draft.from === 'library' || draft.usage === 'copy') && draft.grow === 'grow';
 }
 
-/** A disk that nothing is copied into: the one that can be encrypted. */
-export function makesNewDisk(draft: Pick<Draft, 'source' | 'disk'>): boolean {
-  return draft.source === 'empty' || (draft.source === 'iso' && draft.disk === 'new');
+/** A disk of the machine's own that is written anew: the one that can be encrypted. */
+export function makesNewDisk(draft: Pick<Draft, 'source' | 'from' | 'disk' | 'usage' | 'library'>): boolean {
+  if (draft.source === 'iso') return draft.disk === 'new';
+  if (draft.source === 'empty' || draft.source === 'demo') return true;
+  if (fromLibrary(draft)) return draft.library === 'copy';
+  return draft.source === 'image' && draft.usage === 'copy';
 }
 
 /** A field of the request, as the engine names it, in terms of the draft. */

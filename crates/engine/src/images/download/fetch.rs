@@ -20,12 +20,13 @@ use reqwest::header::{
 use reqwest::{Client, Response, StatusCode, Url};
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncWriteExt, BufWriter};
-use voidvm_model::{ErrorBody, ErrorCode};
+use voidvm_model::{Bytes, ErrorBody, ErrorCode};
 use voidvm_qemu::image::is_web_page;
 
-use crate::images::unpack;
+use crate::images::unpack::LOOK_EVERY;
 use crate::images::work::{Job, Stopped};
 use crate::ops::files::io_error;
+use crate::storage::Room;
 
 /// So much more than before counts as progress: the attempts are counted anew.
 const PROGRESS: u64 = 1 << 20;
@@ -39,6 +40,7 @@ const PIECE: usize = 1 << 20;
 pub(super) struct Part {
     pub(super) path: PathBuf,
     known: PathBuf,
+    room: Room,
 }
 
 /// What is known of a part.
@@ -53,8 +55,9 @@ struct Known {
 }
 
 impl Part {
-    pub(super) fn new(dir: &Path, name: &str) -> Self {
-        Self { path: dir.join(format!("{name}.part")), known: dir.join(format!("{name}.json")) }
+    pub(super) fn new(dir: &Path, name: &str, room: &Room) -> Self {
+        let file = |end: &str| dir.join(format!("{name}.{end}"));
+        Self { path: file("part"), known: file("json"), room: room.clone() }
     }
 
     fn length(&self) -> u64 {
@@ -180,7 +183,7 @@ async fn attempt(
         }
     };
     let total = response.content_length().map(|length| start + length);
-    unpack::room(&part.path, total.map_or(0, |total| total - start))?;
+    part.room.check(Bytes(total.map_or(0, |total| total - start)))?;
     let known = Known { url: url.to_string(), validator: validator(response.headers()), total };
     pour(response, url, part, start, &known, job).await
 }
@@ -251,7 +254,7 @@ async fn pour(
     part.remember(known)?;
     let file = tokio::fs::File::options().append(true).create(true).open(&part.path).await.map_err(failed)?;
     let mut file = BufWriter::with_capacity(PIECE, file);
-    let (mut done, mut head) = (start, Vec::new());
+    let (mut done, mut looked, mut head) = (start, start, Vec::new());
     let ended = loop {
         let piece = tokio::select! {
             biased;
@@ -272,6 +275,12 @@ async fn pour(
         }
         file.write_all(&piece).await.map_err(failed)?;
         done += piece.len() as u64;
+        if done - looked >= LOOK_EVERY {
+            looked = done;
+            if let Err(full) = part.room.check(Bytes(0)) {
+                break Err(full.into());
+            }
+        }
         if let Some(total) = known.total {
             job.ticket.progress(done, total);
         }

@@ -212,12 +212,12 @@ fn client(shared: &Shared, checked: bool) -> Result<Client, ErrorBody> {
 }
 
 async fn get(shared: &Arc<Shared>, mut plan: Plan, job: &mut Job) -> Result<(), Stopped> {
-    let incoming = Incoming::new(shared, plan.id);
+    let incoming = Incoming::new(shared, plan.id).await?;
     let source = plan.urls[0].to_string();
     let signed = sums(shared, &mut plan, &incoming, job).await?;
     let assured = if plan.expected.is_none() { Assured::No } else { Assured::ByChecksum };
     let name = hash::hex(&Sha256::digest(plan.urls[0].as_str()));
-    let part = Part::new(&shared.images.downloads(), &name[..32]);
+    let part = Part::new(&shared.images.downloads(), &name[..32], incoming.room());
     let pause = shared.config.timing.download_pause;
     let mut resumed = std::fs::metadata(&part.path).is_ok_and(|metadata| metadata.len() > 0);
     let fetched = async {
