@@ -79,7 +79,8 @@ pub(crate) fn files(image: &[u8]) -> Option<Vec<(String, Vec<u8>)>> {
         if name_length > 1 {
             let name = record.get(33..33 + name_length)?;
             let name = name.chunks_exact(2).map(|pair| u16::from_be_bytes([pair[0], pair[1]]));
-            files.push((String::from_utf16(&name.collect::<Vec<_>>()).ok()?, placed(image, record)?.to_vec()));
+            files
+                .push((String::from_utf16(&name.collect::<Vec<_>>()).ok()?, placed(image, record)?.to_vec()));
         }
     }
     Some(files)
@@ -243,7 +244,10 @@ mod tests {
     #[test]
     fn what_was_written_is_read_again_and_nothing_else_is() {
         let large = vec![b'x'; 5000];
-        let made = image("CIDATA", &[Entry { name: "user-data", content: &large }, Entry { name: "none", content: b"" }]);
+        let made = image(
+            "CIDATA",
+            &[Entry { name: "user-data", content: &large }, Entry { name: "none", content: b"" }],
+        );
         let read = files(&made).unwrap();
         assert_eq!(read, [("none".to_owned(), Vec::new()), ("user-data".to_owned(), large)]);
         assert!(files(b"seed").is_none() && files(&vec![0; 64 * SECTOR]).is_none());

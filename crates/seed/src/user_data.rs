@@ -289,10 +289,14 @@ mod tests {
     #[test]
     fn a_copy_stays_in_the_domain_and_keeps_what_the_user_wrote() {
         let own = "#cloud-config\nbootcmd: echo\nfqdn: a.example.org\nhostname: a\n";
-        let text = user_data(&CloudInit { user_data: Some(own.to_owned()), ..request() }, "lab", &[]).unwrap();
+        let text =
+            user_data(&CloudInit { user_data: Some(own.to_owned()), ..request() }, "lab", &[]).unwrap();
         let (copy, hostname) = renewed(&text, "B 2").unwrap();
         let made: Value = serde_json::from_str(copy.strip_prefix(HEADER).unwrap()).unwrap();
-        assert_eq!((hostname.as_str(), &made["hostname"], &made["fqdn"]), ("b-2", &json!("b-2"), &json!("b-2.example.org")));
+        assert_eq!(
+            (hostname.as_str(), &made["hostname"], &made["fqdn"]),
+            ("b-2", &json!("b-2"), &json!("b-2.example.org"))
+        );
         assert_eq!(made["bootcmd"][0], "echo");
         assert_eq!(made["bootcmd"].as_array().unwrap().len(), 2);
         let script = made["bootcmd"][1].as_array().unwrap().last().unwrap().as_str().unwrap();

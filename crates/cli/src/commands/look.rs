@@ -8,7 +8,9 @@ use base64::engine::general_purpose::STANDARD;
 use jiff::Timestamp;
 use serde_json::json;
 use voidvm_host::Config;
-use voidvm_model::contract::{LogKind, Picture, SshAccess, VmCommand, VmListRequest, VmLogs, VmLogsRequest, VmRef};
+use voidvm_model::contract::{
+    LogKind, Picture, SshAccess, VmCommand, VmListRequest, VmLogs, VmLogsRequest, VmRef,
+};
 use voidvm_model::spec::{PortForward, Protocol};
 use voidvm_model::system::{CheckStatus, DoctorReport};
 use voidvm_model::vm::{ActiveAccel, GuestInfo};
