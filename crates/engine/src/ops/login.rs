@@ -46,13 +46,11 @@ pub(crate) fn renew_seed(dir: &Path, (id, name): (VmId, &str)) -> Result<(), Err
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
         Err(error) => return Err(files::io_error(&file, &error)),
     };
-    match Seed::read(&bytes).and_then(|seed| seed.renewed(name, &instance(id))) {
-        Some(seed) => build::write_file(&file, &seed.image()),
-        None => {
-            tracing::warn!(vm = %id, "the seed is not as it was made: cloud-init takes the copy for the original");
-            Ok(())
-        }
+    if let Some(seed) = Seed::read(&bytes).and_then(|seed| seed.renewed(name, &instance(id))) {
+        return build::write_file(&file, &seed.image());
     }
+    tracing::warn!(vm = %id, "the seed is not as it was made: cloud-init takes the copy for the original");
+    Ok(())
 }
 
 /// By what cloud-init tells one machine from another.
