@@ -8,7 +8,7 @@ use clap_complete::Shell;
 use voidvm_model::spec::{Accel, Firmware, PortForward};
 use voidvm_model::{Bytes, MiB};
 
-use crate::commands::{copies, service};
+use crate::commands::{copies, service, ssh};
 
 use crate::commands::image::ImageCommand;
 use crate::commands::storage::{PoolCommand, VolumeCommand};
@@ -58,6 +58,8 @@ pub(crate) enum Command {
     Command(One),
     /// Attach this terminal to the serial port; Ctrl+] leaves.
     Console(One),
+    /// Log in to a guest that cloud-init prepared, or run a command in it.
+    Ssh(ssh::Ssh),
     /// Write the screen to a PNG file.
     Screenshot(Screenshot),
     /// Type a text on the guest's keyboard (US layout).

@@ -299,6 +299,13 @@ async fn cloud_init_gets_its_cd_a_key_and_a_way_in() {
     let other = rig.engine.ssh(copied.id).await.unwrap().unwrap();
     assert_ne!(other.port, access.port);
     assert!(other.key_file.unwrap().contains(&copied.id.to_string()));
+    // cloud-init takes the copy for a machine of its own.
+    let instance_of = |vm: &VmView| {
+        let seed = std::fs::read(vm.spec.cdroms[1].file.as_ref().unwrap()).unwrap();
+        String::from_utf8_lossy(&seed).lines().find(|line| line.contains("instance-id: ")).unwrap().to_owned()
+    };
+    assert!(instance_of(&vm).contains(&format!("iid-{}", vm.id)));
+    assert!(instance_of(&copied).contains(&format!("iid-{}", copied.id)));
     delete(&rig, &vm, true).await;
     assert!(!dir(&rig, vm.id).exists(), "{:?}", std::fs::read_dir(dir(&rig, vm.id)).map(Iterator::count));
     request.cloud_init = Some(serde_json::from_str(r#"{"user": "Root!"}"#).unwrap());

@@ -88,6 +88,8 @@ async fn a_copy_is_made_grown_started_and_removed_with_the_machine() {
     wanted.start = true;
     wanted.firmware = Some(Firmware::Uefi);
     let vm = create(&rig, wanted).await;
+    // Who only waits for the end of this operation must not end the engine before the start has begun.
+    assert!(vm.operation.is_some() || vm.state != VmState::Stopped, "{:?}", vm.state);
     rig.until(vm.id, VmState::Running).await;
     let disk = &vm.spec.disks[0];
     assert_eq!((disk.format, disk.owner), (DiskFormat::Qcow2, FileOwner::Machine));

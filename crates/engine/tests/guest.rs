@@ -180,12 +180,20 @@ async fn the_guest_sees_what_comes_and_goes() {
     rig.force_off(vm.id).await;
 }
 
-/// On i440fx: the guest's kernel has a driver for its IDE drives.
 #[tokio::test(flavor = "multi_thread")]
-async fn the_guest_sees_other_media() {
+async fn the_guest_sees_other_media_in_a_sata_drive() {
+    other_media(MachineType::Q35).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_guest_sees_other_media_in_an_ide_drive() {
+    other_media(MachineType::I440fx).await;
+}
+
+async fn other_media(machine: MachineType) {
     let dir = tempfile::tempdir().unwrap();
     let Some(mut spec) = small_guest(dir.path()) else { return };
-    (spec.machine, spec.max_memory, spec.max_cpus) = (MachineType::I440fx, None, None);
+    (spec.machine, spec.max_memory, spec.max_cpus) = (machine, None, None);
     let (one, two) = (cd(dir.path(), "one"), cd(dir.path(), "two"));
     let vm = row("media", spec);
     let rig = rig(std::slice::from_ref(&vm)).await;

@@ -121,9 +121,9 @@ async fn a_guest_has_a_tpm_folders_and_a_locked_disk_and_no_clipboard_unless_ask
     let ports = shell.run("cat /sys/class/virtio-ports/*/name").await;
     assert!(ports.contains("org.qemu.guest_agent.0") && !ports.contains("com.redhat.spice.0"), "{ports}");
 
-    // In the clear inside, nothing of it in the file.
+    // In the clear inside, nothing of it in the file. In one piece, for `dd` makes a block of each.
     shell
-        .run("(echo -n plain; echo text-of-the-guest) | dd of=/dev/vdb bs=512 conv=sync 2>/dev/null; sync")
+        .run("printf '%s%s\\n' plain text-of-the-guest | dd of=/dev/vdb bs=512 conv=sync 2>/dev/null; sync")
         .await;
     rig.force_off(vm.id).await;
     let bytes = std::fs::read(&locked.file).unwrap();

@@ -61,6 +61,41 @@ pub fn image(label: &str, entries: &[Entry<'_>]) -> Vec<u8> {
     bytes
 }
 
+/// The files of a CD that [`image`] made; `None` of anything else.
+#[must_use]
+pub(crate) fn files(image: &[u8]) -> Option<Vec<(String, Vec<u8>)>> {
+    let joliet = image.get(17 * SECTOR..18 * SECTOR)?;
+    if !joliet.starts_with(b"\x02CD001\x01") || joliet.get(88..91)? != b"%/E" {
+        return None;
+    }
+    let root = placed(image, joliet.get(156..190)?)?;
+    let mut files = Vec::new();
+    let mut rest = root;
+    while let Some(length @ 1..) = rest.first().map(|length| usize::from(*length)) {
+        let (record, next) = rest.split_at_checked(length)?;
+        rest = next;
+        let name_length = usize::from(*record.get(32)?);
+        // The directory itself and the one above have names of one byte.
+        if name_length > 1 {
+            let name = record.get(33..33 + name_length)?;
+            let name = name.chunks_exact(2).map(|pair| u16::from_be_bytes([pair[0], pair[1]]));
+            files
+                .push((String::from_utf16(&name.collect::<Vec<_>>()).ok()?, placed(image, record)?.to_vec()));
+        }
+    }
+    Some(files)
+}
+
+/// What a directory's record says where it is.
+fn placed<'a>(image: &'a [u8], record: &[u8]) -> Option<&'a [u8]> {
+    let number = |at: usize| {
+        let bytes = record.get(at..at + 4)?.try_into().ok()?;
+        usize::try_from(u32::from_le_bytes(bytes)).ok()
+    };
+    let at = number(2)?.checked_mul(SECTOR)?;
+    image.get(at..at.checked_add(number(10)?)?)
+}
+
 /// A number in both byte orders, as the format likes it.
 fn both32(value: usize) -> [u8; 8] {
     let value = u32::try_from(value).unwrap_or(u32::MAX);
@@ -204,6 +239,27 @@ mod tests {
         let about = String::from_utf8(about.stdout).unwrap();
         assert!(about.contains("Volume id: CIDATA"), "{about}");
         assert!(about.contains("Joliet with UCS level 3 found"), "{about}");
+    }
+
+    #[test]
+    fn what_was_written_is_read_again_and_nothing_else_is() {
+        let large = vec![b'x'; 5000];
+        let made = image(
+            "CIDATA",
+            &[Entry { name: "user-data", content: &large }, Entry { name: "none", content: b"" }],
+        );
+        let read = files(&made).unwrap();
+        assert_eq!(read, [("none".to_owned(), Vec::new()), ("user-data".to_owned(), large)]);
+        assert!(files(b"seed").is_none() && files(&vec![0; 64 * SECTOR]).is_none());
+        // A cut or damaged one is refused, and never read past its end.
+        for length in (0..made.len()).step_by(SECTOR) {
+            assert!(files(&made[..length]).is_none(), "{length}");
+        }
+        for at in [17 * SECTOR + 158, 24 * SECTOR + 68, 24 * SECTOR + 78, 24 * SECTOR + 100] {
+            let mut damaged = made.clone();
+            damaged[at..at + 4].fill(0xff);
+            let _ = files(&damaged);
+        }
     }
 
     #[test]

@@ -12,6 +12,10 @@ use crate::key::is_public_key;
 /// The longest user-data that is taken.
 const USER_DATA_MAX: usize = 1 << 20;
 const HEADER: &str = "#cloud-config";
+/// Gives a copied system another machine-id, once for each instance. It is written over, never removed: on some systems D-Bus's
+/// would else become it again.
+const NEW_MACHINE_ID: &str = "test -s /etc/machine-id || exit 0; tr -d - </proc/sys/kernel/random/uuid >/etc/machine-id; \
+    test ! -f /var/lib/dbus/machine-id || test -L /var/lib/dbus/machine-id || cp /etc/machine-id /var/lib/dbus/machine-id";
 
 /// Checks a request; answers the host name the guest will have. `name` is the machine's.
 ///
@@ -162,9 +166,32 @@ pub(crate) fn user_data(
     append(&mut map, "packages", packages);
     map.entry("hostname").or_insert_with(|| Value::String(hostname.to_owned()));
     map.entry("preserve_hostname").or_insert(Value::Bool(false));
-    let text = serde_json::to_string_pretty(&Value::Object(map))
-        .map_err(|error| ErrorBody::new(ErrorCode::Internal, format!("user-data: {error}")))?;
-    Ok(format!("{HEADER}\n{text}\n"))
+    written(map).map_err(|error| ErrorBody::new(ErrorCode::Internal, format!("user-data: {error}")))
+}
+
+fn written(map: Map<String, Value>) -> serde_json::Result<String> {
+    Ok(format!("{HEADER}\n{}\n", serde_json::to_string_pretty(&Value::Object(map))?))
+}
+
+/// A document that [`user_data`] made, for a copy of the machine, and the copy's host name. `None` of any other document.
+pub(crate) fn renewed(text: &str, name: &str) -> Option<(String, String)> {
+    let body = text.strip_prefix(HEADER)?;
+    let mut map: Map<String, Value> = serde_json::from_str(body).ok()?;
+    let plain = hostname_of(name);
+    for key in ["hostname", "fqdn"] {
+        if let Some(Value::String(old)) = map.get_mut(key) {
+            // The copy stays in the domain.
+            let domain = old.find('.').map(|dot| old[dot..].to_owned()).unwrap_or_default();
+            *old = format!("{plain}{domain}");
+        }
+    }
+    let hostname = map.get("hostname").and_then(Value::as_str).unwrap_or(&plain).to_owned();
+    let command = json!(["cloud-init-per", "instance", "voidvm-machine-id", "sh", "-c", NEW_MACHINE_ID]);
+    let there = map.get("bootcmd").and_then(Value::as_array).is_some_and(|all| all.contains(&command));
+    if !there {
+        append(&mut map, "bootcmd", vec![command]);
+    }
+    Some((written(map).ok()?, hostname))
 }
 
 /// Adds to a list of the document; a single value that stands there becomes its first.
@@ -257,6 +284,24 @@ mod tests {
         assert_eq!(made["packages"], json!(["vim", "git"]));
         assert_eq!(made["runcmd"], json!([["touch", "/ready"], "echo: a\n"]));
         assert_eq!(made["hostname"], "theirs");
+    }
+
+    #[test]
+    fn a_copy_stays_in_the_domain_and_keeps_what_the_user_wrote() {
+        let own = "#cloud-config\nbootcmd: echo\nfqdn: a.example.org\nhostname: a\n";
+        let text =
+            user_data(&CloudInit { user_data: Some(own.to_owned()), ..request() }, "lab", &[]).unwrap();
+        let (copy, hostname) = renewed(&text, "B 2").unwrap();
+        let made: Value = serde_json::from_str(copy.strip_prefix(HEADER).unwrap()).unwrap();
+        assert_eq!(
+            (hostname.as_str(), &made["hostname"], &made["fqdn"]),
+            ("b-2", &json!("b-2"), &json!("b-2.example.org"))
+        );
+        assert_eq!(made["bootcmd"][0], "echo");
+        assert_eq!(made["bootcmd"].as_array().unwrap().len(), 2);
+        let script = made["bootcmd"][1].as_array().unwrap().last().unwrap().as_str().unwrap();
+        let checked = std::process::Command::new("sh").args(["-n", "-c", script]).status().unwrap();
+        assert!(checked.success(), "{script}");
     }
 
     #[test]

@@ -66,10 +66,13 @@ pub(crate) async fn clone(args: Clone, client: &Client, format: Format) -> Resul
     let request = VmCloneRequest { id: vm.id, name: args.name, linked: args.linked, start: args.start };
     let operation: Operation = client.call("vm.clone", &request).await?;
     let made = finish(operation, args.start, client).await?;
-    note(
-        format,
-        "The guest still has the host name, machine-id and ssh host keys of the original; renew them in it.",
-    );
+    let seeded = made.spec.cdroms.iter().filter_map(|cdrom| cdrom.file.as_deref());
+    let text = if seeded.filter_map(|file| file.file_name()).any(|name| name == "seed.iso") {
+        "cloud-init gives the copy a host name, machine-id and ssh host keys of its own at its first start."
+    } else {
+        "The guest still has the host name, machine-id and ssh host keys of the original; renew them in it."
+    };
+    note(format, text);
     show(&made, format)
 }
 

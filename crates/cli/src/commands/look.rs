@@ -8,7 +8,9 @@ use base64::engine::general_purpose::STANDARD;
 use jiff::Timestamp;
 use serde_json::json;
 use voidvm_host::Config;
-use voidvm_model::contract::{LogKind, Picture, VmCommand, VmListRequest, VmLogs, VmLogsRequest, VmRef};
+use voidvm_model::contract::{
+    LogKind, Picture, SshAccess, VmCommand, VmListRequest, VmLogs, VmLogsRequest, VmRef,
+};
 use voidvm_model::spec::{PortForward, Protocol};
 use voidvm_model::system::{CheckStatus, DoctorReport};
 use voidvm_model::vm::{ActiveAccel, GuestInfo};
@@ -85,6 +87,11 @@ pub(crate) async fn show(vm: &str, client: &Client, format: Format) -> Result<()
     }));
     if vm.run.as_ref().is_some_and(|run| run.disposable) {
         rows.push(("note", "what it writes is thrown away when it stops".to_owned()));
+    }
+    if vm.state.is_live()
+        && let Ok(Some(access)) = client.call::<Option<SshAccess>>("vm.ssh", &VmRef { id: vm.id }).await
+    {
+        rows.push(("ssh", access.command));
     }
     if vm.state == VmState::Running
         && let Ok(Ok(guest)) =

@@ -10,6 +10,7 @@ mod power;
 mod serve;
 pub(crate) mod service;
 mod set;
+pub(crate) mod ssh;
 pub(crate) mod storage;
 
 use std::process::ExitCode;
@@ -33,6 +34,7 @@ pub(crate) async fn run(command: Command, config: Config, format: Format) -> Res
         }
         Command::Serve(args) => serve::serve(args, config, format).await?,
         Command::Service(command) => service::service(command, format)?,
+        Command::Ssh(args) => return ssh::ssh(args, config, format).await,
         command => {
             let client = Client::open(config).await?;
             let outcome = with_engine(command, &client, format).await;
@@ -71,6 +73,7 @@ async fn with_engine(command: Command, client: &Client, format: Format) -> Resul
         | Command::Version
         | Command::Completion { .. }
         | Command::Serve(_)
-        | Command::Service(_) => Ok(()),
+        | Command::Service(_)
+        | Command::Ssh(_) => Ok(()),
     }
 }

@@ -149,12 +149,13 @@ async fn carry_out(shared: Arc<Shared>, order: Plan, recipe: impl Recipe, mut ti
             let machine = supervisor::spawn(Arc::clone(&shared), vm, Begin::Made(order.origin));
             shared.fleet.add(Arc::clone(&machine));
             drop((order.reservation, of));
-            ticket.end(Outcome::Succeeded);
+            // Begun before this has ended: whoever waits for the end, to leave then, finds the start to wait for.
             if order.start
                 && let Err(error) = machine.act(Order::Start, order.origin).await
             {
                 tracing::warn!(vm = %id, %error, "the new machine was not started");
             }
+            ticket.end(Outcome::Succeeded);
         }
         Err(stopped) => ticket.end(outcome(&shared, stopped)),
     }

@@ -27,7 +27,7 @@ use voidvm_store::{Intent, IntentAction, VmRow};
 
 use super::build::{self, Line, Made, Plan, Recipe, Share, Site, Stopped};
 use super::create::random_mac;
-use super::{files, launch};
+use super::{files, launch, login};
 use crate::ledger::Ticket;
 use crate::platform;
 use crate::shared::Shared;
@@ -130,6 +130,7 @@ impl Recipe for CloneRecipe {
             }
         }
         copy_companions(&parent_dir, site.dir)?;
+        login::renew_seed(site.dir, (site.id, &self.name))?;
         let now = Timestamp::now();
         let vm = VmRow {
             id: site.id,

@@ -30,11 +30,32 @@ pub(crate) fn make_seed(dir: &Path, (id, name): (VmId, &str), request: &CloudIni
         build::write_file(&key.with_extension("pub"), format!("{}\n", pair.public).as_bytes())?;
         keys.push(pair.public);
     }
-    let seed = Seed::new(request, name, &format!("iid-{id}"), &keys)?;
+    let seed = Seed::new(request, name, &instance(id), &keys)?;
     build::write_file(&files::seed(dir), &seed.image())?;
     let login = serde_json::to_vec(&Login { user: request.user.clone() })
         .map_err(|error| ErrorBody::new(ErrorCode::Internal, error.to_string()))?;
     build::write_file(&files::login(dir), &login)
+}
+
+/// Gives the seed of a copy an instance and a host name of its own, so that cloud-init acts in it as in a new machine. One that
+/// is not there, or not as it was made, stays as it is.
+pub(crate) fn renew_seed(dir: &Path, (id, name): (VmId, &str)) -> Result<(), ErrorBody> {
+    let file = files::seed(dir);
+    let bytes = match std::fs::read(&file) {
+        Ok(bytes) => bytes,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(files::io_error(&file, &error)),
+    };
+    if let Some(seed) = Seed::read(&bytes).and_then(|seed| seed.renewed(name, &instance(id))) {
+        return build::write_file(&file, &seed.image());
+    }
+    tracing::warn!(vm = %id, "the seed is not as it was made: cloud-init takes the copy for the original");
+    Ok(())
+}
+
+/// By what cloud-init tells one machine from another.
+fn instance(id: VmId) -> String {
+    format!("iid-{id}")
 }
 
 /// How to reach the guest: by a forward to its port 22, or at `address` where there is none. `None` when it is not known who may

@@ -110,7 +110,7 @@ export default {
     linked: 'Linked clone',
     linkedText: 'Made at once and small. It needs the disks of {name} for as long as it lives.',
     start: 'Start it when it is made',
-    hint: 'It gets hardware addresses and an identity of its own. In a Linux guest, also renew /etc/machine-id.',
+    hint: 'It gets hardware addresses and an identity of its own. A guest made with cloud-init renews its host name, keys and machine-id by itself; in another Linux guest, renew them.',
     make: 'Clone',
   },
   export: {

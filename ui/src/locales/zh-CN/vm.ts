@@ -112,7 +112,7 @@ export default {
     linked: '链接克隆',
     linkedText: '立即完成且占用很小，但在它存在期间一直需要 {name} 的磁盘。',
     start: '完成后启动',
-    hint: '它会有自己的硬件地址和标识。在 Linux 客户机中还应更新 /etc/machine-id。',
+    hint: '它会有自己的硬件地址和标识。用 cloud-init 创建的客户机会自行更新主机名、密钥和 machine-id；其他 Linux 客户机中请手动更新。',
     make: '克隆',
   },
   export: {
