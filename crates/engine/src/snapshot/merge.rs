@@ -194,7 +194,7 @@ async fn at_rest(job: &Job, loan: &Loan, lower: &Path, upper: &Path) -> Result<(
     let down = downwards(lower, upper)?;
     tracing::info!(lower = %lower.display(), upper = %upper.display(), down, "layers are merged");
     let needed = voidvm_model::Bytes(if down { taken(upper) } else { taken(lower) });
-    build::check_space(lower.parent().unwrap_or(lower), needed)?;
+    build::check_space(&job.shared, lower.parent().unwrap_or(lower), needed).await?;
     let cancel = either(&job.cancel, &loan.recall);
     let progress = CopyProgress::new(0);
     if down {
@@ -203,11 +203,7 @@ async fn at_rest(job: &Job, loan: &Loan, lower: &Path, upper: &Path) -> Result<(
     }
     let below = below(lower)?;
     let below = below.as_ref().map(|(file, format)| (file.as_path(), *format));
-    tokio::select! {
-        biased;
-        () = cancel.cancelled() => return Err(given_up()),
-        rebased = job.img.rebase(upper, below) => rebased.map_err(|error| error.body())?,
-    }
+    job.img.rebase(upper, below, &progress, &cancel).await.map_err(|error| error.body())?;
     remove_all_names(lower)
 }
 
@@ -268,7 +264,7 @@ async fn live(job: &Job, loan: &Loan, run: &Run, lower: &Path, upper: &Path) -> 
     }
     tracing::info!(lower = %lower.display(), upper = %upper.display(), down, "layers of a running machine are merged");
     let needed = voidvm_model::Bytes(if down { taken(upper) } else { taken(lower) });
-    build::check_space(lower.parent().unwrap_or(lower), needed)?;
+    build::check_space(&job.shared, lower.parent().unwrap_or(lower), needed).await?;
     let (low, up) = (node_of(run, &qmp, lower).await?, node_of(run, &qmp, upper).await?);
     let name = |file: &Path| file.to_string_lossy().into_owned();
     let cancel = either(&job.cancel, &loan.recall);

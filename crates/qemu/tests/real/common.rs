@@ -1,5 +1,6 @@
 //! Machines of every shape, and a QEMU that ends with the test.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
