@@ -45,7 +45,10 @@ async fn follow(engine: &Engine, icon: &Icon, crashed: &impl Fn(String)) -> Resu
                 }
                 Event::VmRemoved { id } => seen.forget(id),
                 Event::SettingsChanged => tongue = Tongue::of(engine.settings().await?.language),
-                Event::OperationChanged { .. } | Event::ImagesChanged | Event::StorageChanged => {}
+                Event::OperationChanged { .. }
+                | Event::ImagesChanged
+                | Event::StorageChanged
+                | Event::SnapshotsChanged { .. } => {}
             },
         }
     }
