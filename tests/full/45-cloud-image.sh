@@ -38,14 +38,14 @@ inside() { "$voidvm" ssh "$1" "${options[@]}" -- "${@:2}"; }
 
 # until_ready VM: cloud-init has done everything
 until_ready() {
-  local deadline=$((SECONDS + 900)) begin=$SECONDS
+  local deadline=$((SECONDS + 1800)) begin=$SECONDS
   until inside "$1" true 2>"$work/ssh"; do
     [ $SECONDS -lt $deadline ] || fail "$1: no login by ssh: $(cat "$work/ssh")"
     sleep 2
   done
   echo "ok: $1 lets the key in after $((SECONDS - begin)) s"
   # It also ends with 2, after warnings.
-  inside "$1" timeout 600 cloud-init status --wait > "$work/status" || true
+  inside "$1" timeout 1500 cloud-init status --wait > "$work/status" || true
   grep -q 'status: done' "$work/status" || fail "$1: cloud-init: $(cat "$work/status"; inside "$1" cloud-init status --long)"
   echo "ok: $1 is made after $((SECONDS - begin)) s"
 }
