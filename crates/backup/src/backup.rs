@@ -109,7 +109,7 @@ impl Repository {
         check(&request)?;
         let start = Timestamp::now();
         let lock = Lock::take(&self.folder, &self.key, Reach::Shared)?;
-        let index = Index::present(&self.folder, &self.key)?;
+        let index = Index::read(&self.folder, &self.key)?;
         let bases = self.bases(&request, &index)?;
         let size = request.machines.iter().flat_map(|machine| &machine.disks).map(|disk| disk.source.size()).sum();
         let writer = Writer::new(&self.folder, &self.key, &index);
@@ -325,4 +325,83 @@ fn keep_tree(intake: &Intake<'_>, entries: BTreeMap<String, Entry>, stamp: Stamp
     let mut text = serde_json::to_vec(&Tree::new(entries, stamp)).map_err(error::internal)?;
     text.push(b'\n');
     intake.writer.put(&mut intake.writer.sealer()?, BlobKind::Tree, &text)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+    use std::sync::atomic::AtomicU64;
+
+    use voidvm_model::ErrorCode;
+
+    use super::*;
+    use crate::folder::Folder;
+    use crate::repository::Protection;
+    use crate::verify::Depth;
+
+    /// A disk of bytes nothing can make smaller; one block of it may not be readable.
+    struct Noise {
+        broken: Option<u64>,
+    }
+
+    impl DiskSource for Noise {
+        fn size(&self) -> u64 {
+            40 * BLOCK
+        }
+
+        fn read_at(&mut self, offset: u64, buffer: &mut [u8]) -> io::Result<()> {
+            if self.broken == Some(offset / BLOCK) {
+                return Err(io::Error::other(ErrorBody::new(ErrorCode::QemuFailed, "The export is gone.")));
+            }
+            let mut state = offset | 1;
+            for piece in buffer.chunks_mut(8) {
+                state ^= state << 13;
+                state ^= state >> 7;
+                state ^= state << 17;
+                piece.copy_from_slice(&state.to_le_bytes()[..piece.len()]);
+            }
+            Ok(())
+        }
+    }
+
+    fn back_up(repository: &Repository, broken: Option<u64>) -> Result<BackupDone, ErrorBody> {
+        let mut source = Noise { broken };
+        let disk = DiskInput { file: "disk0.raw".into(), source: &mut source, base: None };
+        let machine = MachineInput {
+            id: VmId::new(),
+            name: "m".into(),
+            consistency: Consistency::Crash,
+            specification: serde_json::Value::Null,
+            disks: vec![disk],
+            files: Vec::new(),
+        };
+        repository.backup(BackupRequest { taken: Timestamp::now(), tags: Vec::new(), machines: vec![machine] }, &())
+    }
+
+    #[test]
+    fn a_disk_that_is_full_at_any_write_is_said_and_harms_nothing() {
+        for room in [200, 10_000, 17 << 20, 35 << 20, 43_000_000] {
+            let dir = tempfile::tempdir().unwrap();
+            let made = Folder::at(dir.path().to_owned());
+            let repository = Repository::make(made, &Protection::Folder).unwrap();
+            let limited = Folder { room: Some(AtomicU64::new(room)), ..Folder::at(dir.path().to_owned()) };
+            let limited = Repository { folder: limited.into(), key: repository.key.clone(), id: Id::new([0; 32]) };
+            let error = back_up(&limited, None).unwrap_err();
+            assert_eq!(error.code, ErrorCode::DiskFull, "{room}: {error}");
+            assert!(repository.backups().unwrap().backups.is_empty());
+            repository.prune(&()).unwrap();
+            let verified = repository.verify(Depth::Data, &()).unwrap();
+            assert!(verified.problems.is_empty() && verified.size + verified.leftover == 0, "{verified:?}");
+        }
+    }
+
+    #[test]
+    fn what_a_source_says_reaches_who_asked() {
+        let dir = tempfile::tempdir().unwrap();
+        let repository = Repository::init(dir.path(), &Protection::Folder).unwrap();
+        for broken in [0, 20, 39] {
+            assert_eq!(back_up(&repository, Some(broken)).unwrap_err().code, ErrorCode::QemuFailed);
+        }
+        assert!(repository.backups().unwrap().backups.is_empty());
+    }
 }

@@ -46,6 +46,11 @@ impl Listing {
         }
         Ok(listing)
     }
+
+    /// Leaves out the packs that are not among those that are there, or are cut.
+    pub(crate) fn retain_whole(&mut self, there: &BTreeMap<Id, u64>) {
+        self.packs.retain(|id, blobs| there.get(id) == Some(&pack::length(blobs)));
+    }
 }
 
 /// Where a blob lies.
@@ -75,26 +80,17 @@ pub(crate) struct Index {
 }
 
 impl Index {
-    /// Reads the index.
+    /// Reads the index, without the packs that are not there or not whole: what was in them is written again by the next backup
+    /// that has it, and found where that wrote it.
     ///
     /// # Errors
     /// When a part of it is damaged: nothing is built on half an index.
     pub(crate) fn read(folder: &Folder, key: &Key) -> Result<Self, ErrorBody> {
         let mut listing = Listing::read(folder, key)?;
-        match listing.problems.pop() {
-            Some(problem) => Err(problem),
-            None => Self::of(&listing),
-        }
-    }
-
-    /// The index without the packs that are not there, or not whole: what was in them is written again.
-    pub(crate) fn present(folder: &Folder, key: &Key) -> Result<Self, ErrorBody> {
-        let mut listing = Listing::read(folder, key)?;
         if let Some(problem) = listing.problems.pop() {
             return Err(problem);
         }
-        let there: HashMap<Id, u64> = folder.list(Kind::Pack)?.into_iter().collect();
-        listing.packs.retain(|id, blobs| there.get(id) == Some(&pack::length(blobs)));
+        listing.retain_whole(&folder.list(Kind::Pack)?.into_iter().collect());
         Self::of(&listing)
     }
 

@@ -87,7 +87,7 @@ impl Repository {
         }
         let there: BTreeMap<Id, u64> = self.folder.list(Kind::Pack)?.into_iter().collect();
         let indexed = listing.packs.len();
-        listing.packs.retain(|id, _| there.contains_key(id));
+        listing.retain_whole(&there);
         let lost = listing.packs.len() != indexed;
         let index = Index::of(&listing)?;
         let used = self.mark(&index, watch, &go_on)?;

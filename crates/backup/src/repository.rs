@@ -123,7 +123,7 @@ pub struct Backups {
 pub struct Repository {
     pub(crate) folder: Arc<Folder>,
     pub(crate) key: Key,
-    id: Id,
+    pub(crate) id: Id,
 }
 
 impl std::fmt::Debug for Repository {
