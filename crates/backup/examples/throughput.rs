@@ -12,8 +12,8 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use voidvm_backup::{
-    BackupDone, BackupId, BackupRequest, Base, Consistency, Depth, DiskInput, FileSource, MachineInput, Password,
-    Protection, Repository, SparseFile,
+    BackupDone, BackupId, BackupRequest, Base, Consistency, Depth, DiskInput, FileSource, MachineInput,
+    Password, Protection, Repository, SparseFile,
 };
 use voidvm_model::VmId;
 
@@ -68,7 +68,10 @@ fn main() {
 fn row(what: &str, took: Duration, size: u64, added: u64) {
     let seconds = took.as_secs_f64();
     let rate = size as f64 / seconds;
-    println!("{what:<38} {seconds:>7.2} s {rate:>7.0} MiB/s {:>12}", if added == 0 { String::new() } else { added.to_string() });
+    println!(
+        "{what:<38} {seconds:>7.2} s {rate:>7.0} MiB/s {:>12}",
+        if added == 0 { String::new() } else { added.to_string() }
+    );
 }
 
 /// Bytes no program can make smaller; or lines of a log, as a disk holds them.
@@ -87,8 +90,14 @@ fn make(path: &Path, size: u64, compressible: bool) {
         while (block.len() as u64) < MIB {
             let number = next();
             if compressible {
-                writeln!(block, "2026-11-22T02:00:00 host service[{}]: request {} took {} ms", number % 977, number >> 40, number % 89)
-                    .unwrap();
+                writeln!(
+                    block,
+                    "2026-11-22T02:00:00 host service[{}]: request {} took {} ms",
+                    number % 977,
+                    number >> 40,
+                    number % 89
+                )
+                .unwrap();
             } else {
                 block.extend_from_slice(&number.to_le_bytes());
             }
@@ -120,7 +129,11 @@ fn restore(repository: &Repository, backup: BackupId, to: &Path) {
 
 fn restic(repository: &Path, arguments: &[&str]) {
     let mut command = Command::new("restic");
-    command.args(["--no-cache", "--quiet", "--repo"]).arg(repository).args(arguments).env("RESTIC_PASSWORD", "x");
+    command
+        .args(["--no-cache", "--quiet", "--repo"])
+        .arg(repository)
+        .args(arguments)
+        .env("RESTIC_PASSWORD", "x");
     assert!(command.status().unwrap().success());
 }
 

@@ -111,7 +111,8 @@ impl Repository {
         let lock = Lock::take(&self.folder, &self.key, Reach::Shared)?;
         let index = Index::read(&self.folder, &self.key)?;
         let bases = self.bases(&request, &index)?;
-        let size = request.machines.iter().flat_map(|machine| &machine.disks).map(|disk| disk.source.size()).sum();
+        let size =
+            request.machines.iter().flat_map(|machine| &machine.disks).map(|disk| disk.source.size()).sum();
         let writer = Writer::new(&self.folder, &self.key, &index);
         let mut intake = Intake::new(writer, &index, &lock, watch, size);
         let host = Host::this();
@@ -210,14 +211,21 @@ impl Repository {
 /// What does not hold of a request.
 fn check(request: &BackupRequest<'_>) -> Result<(), ErrorBody> {
     let plain = |name: &str| {
-        !name.is_empty() && name.len() <= 255 && name != "." && name != ".." && !name.contains(['/', '\0'])
+        !name.is_empty()
+            && name.len() <= 255
+            && name != "."
+            && name != ".."
+            && !name.contains(['/', '\0'])
             && !name.chars().any(char::is_control)
     };
     if request.machines.is_empty() {
         return Err(ErrorBody::invalid("machines", "There is no machine to back up."));
     }
     if let Some(tag) = request.tags.iter().find(|tag| !plain(tag) || tag.contains(',')) {
-        return Err(ErrorBody::invalid("tags", format!("{tag:?} is no tag: no commas, slashes or control characters.")));
+        return Err(ErrorBody::invalid(
+            "tags",
+            format!("{tag:?} is no tag: no commas, slashes or control characters."),
+        ));
     }
     for machine in &request.machines {
         let mut names: Vec<&str> = machine.disks.iter().map(|disk| disk.file.as_str()).collect();
@@ -259,9 +267,11 @@ fn take_machine(
         let size = disk.source.size();
         let base = disk.base.as_ref();
         let found = base.and_then(|base| bases.get(&(base.backup, machine.id, disk.file.clone())));
-        let before = base
-            .zip(found)
-            .map(|(base, (size, content))| Before { size: *size, content, dirty: &base.dirty });
+        let before = base.zip(found).map(|(base, (size, content))| Before {
+            size: *size,
+            content,
+            dirty: &base.dirty,
+        });
         let content = intake.disk(&disk.file, disk.source, before.as_ref())?;
         records.push(DiskRecord { file: disk.file.clone(), size });
         disks.insert(disk.file, Entry::File { size, content });
@@ -330,7 +340,7 @@ fn keep_tree(intake: &Intake<'_>, entries: BTreeMap<String, Entry>, stamp: Stamp
 #[cfg(test)]
 mod tests {
     use std::io;
-    use std::sync::atomic::AtomicU64;
+    use std::sync::atomic::{AtomicU64, Ordering};
 
     use voidvm_model::ErrorCode;
 
@@ -375,17 +385,29 @@ mod tests {
             disks: vec![disk],
             files: Vec::new(),
         };
-        repository.backup(BackupRequest { taken: Timestamp::now(), tags: Vec::new(), machines: vec![machine] }, &())
+        repository
+            .backup(BackupRequest { taken: Timestamp::now(), tags: Vec::new(), machines: vec![machine] }, &())
     }
 
     #[test]
     fn a_disk_that_is_full_at_any_write_is_said_and_harms_nothing() {
-        for room in [200, 10_000, 17 << 20, 35 << 20, 43_000_000] {
+        let limited = |dir: &std::path::Path, room: u64| {
+            let made = Repository::make(Folder::at(dir.to_owned()), &Protection::Folder).unwrap();
+            let mut folder = Folder::at(dir.to_owned());
+            folder.room = Some(AtomicU64::new(room));
+            let limited = Repository { folder: folder.into(), key: made.key.clone(), id: made.id };
+            (made, limited)
+        };
+        let dir = tempfile::tempdir().unwrap();
+        let whole = {
+            let (_, limited) = limited(dir.path(), u64::MAX);
+            back_up(&limited, None).unwrap();
+            u64::MAX - limited.folder.room.as_ref().unwrap().load(Ordering::Relaxed)
+        };
+        // At the lock, the first pack, the third, the directories, the index, the snapshot.
+        for room in [200, 10_000, 35 << 20, whole - 7000, whole - 1500, whole - 100] {
             let dir = tempfile::tempdir().unwrap();
-            let made = Folder::at(dir.path().to_owned());
-            let repository = Repository::make(made, &Protection::Folder).unwrap();
-            let limited = Folder { room: Some(AtomicU64::new(room)), ..Folder::at(dir.path().to_owned()) };
-            let limited = Repository { folder: limited.into(), key: repository.key.clone(), id: Id::new([0; 32]) };
+            let (repository, limited) = limited(dir.path(), room);
             let error = back_up(&limited, None).unwrap_err();
             assert_eq!(error.code, ErrorCode::DiskFull, "{room}: {error}");
             assert!(repository.backups().unwrap().backups.is_empty());

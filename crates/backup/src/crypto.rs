@@ -190,7 +190,10 @@ impl Cost {
         let log = if bearable { self.n.checked_ilog2().and_then(|log| u8::try_from(log).ok()) } else { None };
         let params = log.and_then(|log| scrypt::Params::new(log, self.r, self.p).ok());
         params.ok_or_else(|| {
-            ErrorBody::new(ErrorCode::Unsupported, "A key of the repository asks for more work than voidVM does.")
+            ErrorBody::new(
+                ErrorCode::Unsupported,
+                "A key of the repository asks for more work than voidVM does.",
+            )
         })
     }
 }
@@ -226,7 +229,10 @@ mod tests {
             r: 0x851f_c40c_3467_ac0b_e05c_c204_04f3_f700_u128.to_be_bytes(),
         };
         let nonce = 0xfb44_7350_c4e8_68c5_2ac3_275c_f9d4_327e_u128.to_be_bytes();
-        assert_eq!(key.tag(&nonce, &[0xf3, 0xf6]), 0xf4c6_33c3_044f_c145_f84f_335c_b819_53de_u128.to_be_bytes());
+        assert_eq!(
+            key.tag(&nonce, &[0xf3, 0xf6]),
+            0xf4c6_33c3_044f_c145_f84f_335c_b819_53de_u128.to_be_bytes()
+        );
     }
 
     #[test]

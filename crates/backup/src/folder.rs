@@ -75,7 +75,11 @@ impl Folder {
         match fs::read_dir(&self.root) {
             Ok(mut entries) => {
                 if entries.any(|entry| entry.map_or(true, |entry| entry.file_name() != "lost+found")) {
-                    let what = if self.root.join("config").exists() { "holds backups already" } else { "is not empty" };
+                    let what = if self.root.join("config").exists() {
+                        "holds backups already"
+                    } else {
+                        "is not empty"
+                    };
                     return Err(ErrorBody::invalid("folder", format!("{} {what}.", self.root.display()))
                         .with_hint("Choose an empty folder, or use the backups that are there."));
                 }
@@ -178,7 +182,11 @@ impl Folder {
         let tmp = self.root.join("tmp");
         self.make_dir(&tmp)?;
         let number = self.serial.fetch_add(1, Ordering::Relaxed);
-        let part = tmp.join(format!("{}-{number}-{}", std::process::id(), crate::id::hex(&crate::crypto::random::<4>()?)));
+        let part = tmp.join(format!(
+            "{}-{number}-{}",
+            std::process::id(),
+            crate::id::hex(&crate::crypto::random::<4>()?)
+        ));
         let done = self.write_part(&part, content, mode).and_then(|()| {
             let dir = path.parent().unwrap_or(&self.root);
             match fs::rename(&part, path) {
@@ -260,7 +268,11 @@ fn entries(dir: &Path) -> Result<Vec<(PathBuf, u64)>, ErrorBody> {
 fn sync_dir(dir: &Path) -> io::Result<()> {
     match File::open(dir)?.sync_all() {
         // Some mounts cannot synchronise a directory; they have no such promise to keep.
-        Err(refused) if matches!(refused.kind(), io::ErrorKind::InvalidInput | io::ErrorKind::Unsupported) => Ok(()),
+        Err(refused)
+            if matches!(refused.kind(), io::ErrorKind::InvalidInput | io::ErrorKind::Unsupported) =>
+        {
+            Ok(())
+        }
         other => other,
     }
 }
@@ -268,13 +280,17 @@ fn sync_dir(dir: &Path) -> io::Result<()> {
 /// A file the repository speaks of.
 fn unreadable(path: &Path, failed: &io::Error) -> ErrorBody {
     if failed.kind() == io::ErrorKind::NotFound {
-        return error::damaged(format!("{} is missing.", path.display())).with_detail("path", path.to_string_lossy());
+        return error::damaged(format!("{} is missing.", path.display()))
+            .with_detail("path", path.to_string_lossy());
     }
     // The medium itself, at its end.
     if failed.raw_os_error() == Some(rustix::io::Errno::IO.raw_os_error()) {
-        return ErrorBody::new(ErrorCode::ChecksumMismatch, format!("{} cannot be read: {failed}.", path.display()))
-            .with_hint("The disk may be failing: copy what can be read, and back up to another one.")
-            .with_detail("path", path.to_string_lossy());
+        return ErrorBody::new(
+            ErrorCode::ChecksumMismatch,
+            format!("{} cannot be read: {failed}.", path.display()),
+        )
+        .with_hint("The disk may be failing: copy what can be read, and back up to another one.")
+        .with_detail("path", path.to_string_lossy());
     }
     error::io(path, failed)
 }

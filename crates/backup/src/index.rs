@@ -143,13 +143,15 @@ impl<'a> Blobs<'a> {
         let place = self.index.get(kind, id).ok_or_else(|| missing(id))?;
         let pack = self.index.packs.get(place.pack as usize).copied().ok_or_else(|| missing(id))?;
         let mut sealed = vec![0; place.length as usize];
-        self.file(place.pack, pack)?.read_exact_at(&mut sealed, u64::from(place.offset)).map_err(|failed| {
-            if failed.kind() == std::io::ErrorKind::UnexpectedEof {
-                error::damaged(format!("The pack {pack} is too short."))
-            } else {
-                error::io(&self.folder.path(Kind::Pack, pack), &failed)
-            }
-        })?;
+        self.file(place.pack, pack)?.read_exact_at(&mut sealed, u64::from(place.offset)).map_err(
+            |failed| {
+                if failed.kind() == std::io::ErrorKind::UnexpectedEof {
+                    error::damaged(format!("The pack {pack} is too short."))
+                } else {
+                    error::io(&self.folder.path(Kind::Pack, pack), &failed)
+                }
+            },
+        )?;
         opener.open(id, &sealed, place.plain_length)
     }
 

@@ -117,7 +117,8 @@ impl<'a> Intake<'a> {
 
     /// Takes over the names of the blocks that did not change, as far as they are there.
     fn take_over(&self, size: u64, before: &Before<'_>, content: &mut [Option<Id>]) {
-        let length = |id: &Id| self.index.get(BlobKind::Data, *id).map(|place| u64::from(place.plain_length()));
+        let length =
+            |id: &Id| self.index.get(BlobKind::Data, *id).map(|place| u64::from(place.plain_length()));
         for (at, id) in before.content.iter().enumerate().take(content.len()) {
             let there = length(id);
             // A backup by another program is cut elsewhere; what is behind a block of another size is not where it was. A block that

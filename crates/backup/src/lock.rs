@@ -206,7 +206,10 @@ fn refuse_others(folder: &Folder, key: &Key, reach: Reach, own: Option<Id>) -> R
             let (host, pid) = (&other.hostname, other.pid);
             return Err(ErrorBody::new(
                 ErrorCode::Busy,
-                format!("Another program works on these backups (process {pid} on {host}, since {:.0}).", other.time),
+                format!(
+                    "Another program works on these backups (process {pid} on {host}, since {:.0}).",
+                    other.time
+                ),
             )
             .with_hint("Wait until it has ended. If it ended badly, its lock is gone after half an hour.")
             .with_detail("host", host.as_str())
@@ -306,6 +309,9 @@ mod tests {
         assert!(!stale(&lock(own, SignedDuration::ZERO)));
         assert!(stale(&lock(own, SignedDuration::from_mins(31))));
         assert!(stale(&lock(i64::from(i32::MAX), SignedDuration::ZERO)));
-        assert!(!stale(&LockFile { hostname: "elsewhere".into(), ..lock(i64::from(i32::MAX), SignedDuration::ZERO) }));
+        assert!(!stale(&LockFile {
+            hostname: "elsewhere".into(),
+            ..lock(i64::from(i32::MAX), SignedDuration::ZERO)
+        }));
     }
 }

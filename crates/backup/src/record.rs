@@ -155,7 +155,6 @@ pub(crate) struct Node {
     pub(crate) subtree: Option<Id>,
 }
 
-
 /// What an entry is, and what is in it.
 pub(crate) enum Entry {
     /// A file of this many bytes, in these blobs.

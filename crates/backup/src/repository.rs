@@ -200,7 +200,10 @@ impl Repository {
         if config.version != record::FORMAT {
             return Err(ErrorBody::new(
                 ErrorCode::Unsupported,
-                format!("These backups have version {} of the format; voidVM reads version 2.", config.version),
+                format!(
+                    "These backups have version {} of the format; voidVM reads version 2.",
+                    config.version
+                ),
             )
             .with_hint("`restic migrate upgrade_repo_v2` makes version 2 of version 1."));
         }

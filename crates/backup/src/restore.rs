@@ -144,7 +144,8 @@ impl Repository {
                 if let Some(lock) = &lock {
                     lock.check()?;
                 }
-                let length = index.get(BlobKind::Data, *id).map_or(0, |place| u64::from(place.plain_length()));
+                let length =
+                    index.get(BlobKind::Data, *id).map_or(0, |place| u64::from(place.plain_length()));
                 if zeros != Some(*id) {
                     let block = blobs.read(&mut opener, BlobKind::Data, *id)?;
                     if is_zero(&block) {
@@ -183,7 +184,12 @@ impl Repository {
     ///
     /// # Errors
     /// When it is not there, or damaged.
-    pub fn read_disk(&self, backup: BackupId, machine: &str, disk: &str) -> Result<DiskReader<'_>, ErrorBody> {
+    pub fn read_disk(
+        &self,
+        backup: BackupId,
+        machine: &str,
+        disk: &str,
+    ) -> Result<DiskReader<'_>, ErrorBody> {
         let lock = Lock::for_reading(&self.folder, &self.key)?;
         let index = Index::read(&self.folder, &self.key)?;
         let layout = {
@@ -247,7 +253,8 @@ impl DiskReader<'_> {
                 *last = Some((id, blobs.read(&mut blobs.opener()?, BlobKind::Data, id)?));
             }
             let content = last.as_ref().map(|(_, content)| content.as_slice()).unwrap_or_default();
-            let content = usize::try_from(at - start).ok().and_then(|skip| content.get(skip..)).unwrap_or_default();
+            let content =
+                usize::try_from(at - start).ok().and_then(|skip| content.get(skip..)).unwrap_or_default();
             let length = content.len().min(left.len());
             if length == 0 {
                 return Err(error::internal("An empty block."));

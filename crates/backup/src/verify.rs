@@ -69,7 +69,11 @@ impl Repository {
         }
         found.size = there.values().sum();
         found.leftover = self.folder.strangers()?.iter().map(|stranger| stranger.size).sum::<u64>()
-            + there.iter().filter(|(id, _)| !listing.packs.contains_key(id)).map(|(_, size)| size).sum::<u64>();
+            + there
+                .iter()
+                .filter(|(id, _)| !listing.packs.contains_key(id))
+                .map(|(_, size)| size)
+                .sum::<u64>();
 
         let index = Index::of(&listing)?;
         let blobs = Blobs::new(&self.folder, &self.key, &index);
@@ -80,9 +84,11 @@ impl Repository {
         for (done, (id, _)) in snapshots.iter().enumerate() {
             go_on()?;
             match self.snapshot(*id) {
-                Ok(snapshot) => crate::walk::every(&blobs, &mut opener, snapshot.tree, &mut seen, &mut |wrong| {
-                    found.problems.push(wrong);
-                }),
+                Ok(snapshot) => {
+                    crate::walk::every(&blobs, &mut opener, snapshot.tree, &mut seen, &mut |wrong| {
+                        found.problems.push(wrong);
+                    })
+                }
                 Err(problem) => found.problems.push(problem),
             }
             if depth == Depth::Structure {

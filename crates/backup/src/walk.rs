@@ -16,7 +16,8 @@ pub(crate) fn file(
     root: Id,
     path: &[&str],
 ) -> Result<Node, ErrorBody> {
-    let absent = || ErrorBody::new(ErrorCode::NotFound, format!("There is no {} in the backup.", path.join("/")));
+    let absent =
+        || ErrorBody::new(ErrorCode::NotFound, format!("There is no {} in the backup.", path.join("/")));
     let (last, dirs) = path.split_last().ok_or_else(absent)?;
     let mut at = root;
     for name in dirs {

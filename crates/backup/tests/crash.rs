@@ -118,7 +118,8 @@ fn a_killed_backup_leaves_nothing_that_stays() {
 
         let pruned = site.repository.prune(&()).unwrap();
         assert_eq!(pruned.leftover > 0, verified.leftover > 0);
-        assert!(left == 2 || pruned.leftover > 0, "{pruned:?}");
+        // How far a backup had come that was still reading is the threads' affair.
+        assert!(what == "reading" || pruned.leftover > 0, "{pruned:?}");
         assert_eq!(site.repository.verify(Depth::Data, &()).unwrap().leftover, 0);
         assert!(content_of(&site.repository, second.id, 0).unwrap() == disk(1).content);
         site.repository.forget(&[second.id]).unwrap();
@@ -150,7 +151,8 @@ fn a_killed_pruning_removes_nothing_that_is_needed() {
 
 /// A small file system of its own, where this user may mount one.
 fn small_disk(at: &Path) -> Option<Mounted> {
-    let mounted = Command::new("mount").args(["-t", "tmpfs", "-o", "size=24m", "tmpfs"]).arg(at).output().ok()?;
+    let mounted =
+        Command::new("mount").args(["-t", "tmpfs", "-o", "size=24m", "tmpfs"]).arg(at).output().ok()?;
     mounted.status.success().then(|| Mounted(at.to_owned()))
 }
 
@@ -174,7 +176,8 @@ fn a_full_disk_is_said_and_what_was_there_stays() {
     let (repository, password) = repository(&at);
     let mut small = [MemoryDisk::new(4 * MIB, &mut Dice::new(40))];
     let first = back_up(&repository, &mut small, None, &()).unwrap().id;
-    let error = back_up(&repository, &mut [MemoryDisk::new(60 * MIB, &mut Dice::new(41))], None, &()).unwrap_err();
+    let error =
+        back_up(&repository, &mut [MemoryDisk::new(60 * MIB, &mut Dice::new(41))], None, &()).unwrap_err();
     assert_eq!(error.code, ErrorCode::DiskFull, "{error}");
     assert!(error.hint.is_some() && error.details.is_some_and(|details| details.contains_key("path")));
     assert!(support::files(&at.join("tmp")).is_empty());

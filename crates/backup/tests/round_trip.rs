@@ -137,8 +137,11 @@ fn zeros_are_neither_read_nor_kept_nor_written() {
         disks,
         files: Vec::new(),
     };
-    let request =
-        BackupRequest { taken: "2026-11-22T02:00:00Z".parse().unwrap(), tags: Vec::new(), machines: vec![machine] };
+    let request = BackupRequest {
+        taken: "2026-11-22T02:00:00Z".parse().unwrap(),
+        tags: Vec::new(),
+        machines: vec![machine],
+    };
     let done = repository.backup(request, &()).unwrap();
     assert!(done.read <= 2 * BLOCK, "{done:?}");
     assert!(done.added < 300_000, "{done:?}");
@@ -149,8 +152,11 @@ fn zeros_are_neither_read_nor_kept_nor_written() {
     assert_eq!(metadata.len(), 4 << 30);
     assert!(metadata.blocks() * 512 < 1 << 20, "{} blocks", metadata.blocks());
     let mut piece = vec![0; 200_000];
-    std::os::unix::fs::FileExt::read_exact_at(&std::fs::File::open(&back).unwrap(), &mut piece, 3 << 30).unwrap();
-    assert!(piece[..100_000] == Dice::new(3).bytes(100_000) && piece[100_000..].iter().all(|byte| *byte == 0));
+    std::os::unix::fs::FileExt::read_exact_at(&std::fs::File::open(&back).unwrap(), &mut piece, 3 << 30)
+        .unwrap();
+    assert!(
+        piece[..100_000] == Dice::new(3).bytes(100_000) && piece[100_000..].iter().all(|byte| *byte == 0)
+    );
     assert_eq!(SparseFile::create(&back).unwrap_err().code, ErrorCode::FileInUse);
 }
 
