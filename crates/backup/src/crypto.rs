@@ -22,7 +22,7 @@ use crate::error;
 use crate::id::hex;
 
 /// What is added to a text by sealing it.
-pub(crate) const OVERHEAD: usize = 32;
+pub(crate) const OVERHEAD: u32 = 32;
 
 const NONCE: usize = 16;
 const TAG: usize = 16;
@@ -131,7 +131,7 @@ impl Key {
     /// Seals a text.
     pub(crate) fn seal(&self, text: &[u8]) -> Result<Vec<u8>, ErrorBody> {
         let nonce = random::<NONCE>()?;
-        let mut out = Vec::with_capacity(text.len() + OVERHEAD);
+        let mut out = Vec::with_capacity(text.len() + NONCE + TAG);
         out.extend_from_slice(&nonce);
         out.extend_from_slice(text);
         self.cipher(&nonce).apply_keystream(&mut out[NONCE..]);
@@ -207,7 +207,7 @@ mod tests {
         let key = Key::generate().unwrap();
         for text in [&b""[..], b"a", &[7; 1000]] {
             let sealed = key.seal(text).unwrap();
-            assert_eq!(sealed.len(), text.len() + OVERHEAD);
+            assert_eq!(sealed.len(), text.len() + NONCE + TAG);
             assert_eq!(key.open(&sealed).unwrap(), text);
             for at in 0..sealed.len() {
                 let mut other = sealed.clone();

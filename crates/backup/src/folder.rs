@@ -56,6 +56,12 @@ pub(crate) struct Stranger {
     pub(crate) size: u64,
 }
 
+/// What there is of a kind, and among it.
+struct Sorted {
+    files: Vec<(Id, u64)>,
+    strangers: Vec<Stranger>,
+}
+
 impl Folder {
     pub(crate) const fn at(root: PathBuf) -> Self {
         Self {
@@ -87,18 +93,14 @@ impl Folder {
             Err(failed) if failed.kind() == io::ErrorKind::NotFound => {}
             Err(failed) => return Err(error::io(&self.root, &failed)),
         }
-        self.make_dir(&self.root)?;
+        make_dir(&self.root)?;
         for kind in [Kind::Key, Kind::Lock, Kind::Snapshot, Kind::Index, Kind::Pack] {
-            self.make_dir(&self.root.join(kind.dir()))?;
+            make_dir(&self.root.join(kind.dir()))?;
         }
         for first in 0..=u8::MAX {
-            self.make_dir(&self.root.join("data").join(format!("{first:02x}")))?;
+            make_dir(&self.root.join("data").join(format!("{first:02x}")))?;
         }
-        self.make_dir(&self.root.join("tmp"))
-    }
-
-    fn make_dir(&self, path: &Path) -> Result<(), ErrorBody> {
-        DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(|failed| error::io(path, &failed))
+        make_dir(&self.root.join("tmp"))
     }
 
     pub(crate) fn path(&self, kind: Kind, id: Id) -> PathBuf {
@@ -109,14 +111,14 @@ impl Folder {
 
     /// The files of a kind with their sizes, in the order of their names.
     pub(crate) fn list(&self, kind: Kind) -> Result<Vec<(Id, u64)>, ErrorBody> {
-        Ok(self.sort(kind)?.0)
+        Ok(self.sort(kind)?.files)
     }
 
     /// What lies among the files of all kinds and is none: what a kill left of a write, most of the time.
     pub(crate) fn strangers(&self) -> Result<Vec<Stranger>, ErrorBody> {
         let mut found = Vec::new();
         for kind in [Kind::Key, Kind::Lock, Kind::Snapshot, Kind::Index, Kind::Pack] {
-            found.append(&mut self.sort(kind)?.1);
+            found.append(&mut self.sort(kind)?.strangers);
         }
         let tmp = self.root.join("tmp");
         for (path, size) in entries(&tmp)? {
@@ -125,7 +127,7 @@ impl Folder {
         Ok(found)
     }
 
-    fn sort(&self, kind: Kind) -> Result<(Vec<(Id, u64)>, Vec<Stranger>), ErrorBody> {
+    fn sort(&self, kind: Kind) -> Result<Sorted, ErrorBody> {
         let dir = self.root.join(kind.dir());
         let dirs = if kind == Kind::Pack {
             entries(&dir)?.into_iter().map(|(path, _)| path).filter(|path| path.is_dir()).collect()
@@ -142,7 +144,7 @@ impl Folder {
             }
         }
         files.sort_unstable();
-        Ok((files, strangers))
+        Ok(Sorted { files, strangers })
     }
 
     /// A file's content, when it is what its name says.
@@ -180,14 +182,16 @@ impl Folder {
 
     fn write_to(&self, path: &Path, content: &[u8], mode: u32) -> Result<(), ErrorBody> {
         let tmp = self.root.join("tmp");
-        self.make_dir(&tmp)?;
+        make_dir(&tmp)?;
         let number = self.serial.fetch_add(1, Ordering::Relaxed);
         let part = tmp.join(format!(
             "{}-{number}-{}",
             std::process::id(),
             crate::id::hex(&crate::crypto::random::<4>()?)
         ));
-        let done = self.write_part(&part, content, mode).and_then(|()| {
+        #[cfg(test)]
+        self.spend(content.len()).map_err(|failed| error::io(path, &failed))?;
+        let done = Self::write_part(&part, content, mode).and_then(|()| {
             let dir = path.parent().unwrap_or(&self.root);
             match fs::rename(&part, path) {
                 // A directory of `data` that is not there: other programs make them as they are needed.
@@ -209,10 +213,8 @@ impl Folder {
         })
     }
 
-    fn write_part(&self, part: &Path, content: &[u8], mode: u32) -> io::Result<()> {
+    fn write_part(part: &Path, content: &[u8], mode: u32) -> io::Result<()> {
         let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(part)?;
-        #[cfg(test)]
-        self.spend(content.len())?;
         file.write_all(content)?;
         // File systems without permissions (FAT, some mounts) refuse; the content does not depend on it.
         if let Err(refused) = file.set_permissions(Permissions::from_mode(mode)) {
@@ -263,6 +265,10 @@ fn entries(dir: &Path) -> Result<Vec<(PathBuf, u64)>, ErrorBody> {
         Err(failed) if failed.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
         other => other.map_err(|failed| error::io(dir, &failed)),
     }
+}
+
+fn make_dir(path: &Path) -> Result<(), ErrorBody> {
+    DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(|failed| error::io(path, &failed))
 }
 
 fn sync_dir(dir: &Path) -> io::Result<()> {

@@ -67,7 +67,7 @@ impl Place {
     pub(crate) const fn plain_length(&self) -> u32 {
         match self.plain_length {
             Some(length) => length,
-            None => self.length.saturating_sub(crate::crypto::OVERHEAD as u32),
+            None => self.length.saturating_sub(crate::crypto::OVERHEAD),
         }
     }
 }

@@ -146,13 +146,13 @@ impl<'a> Intake<'a> {
         (send, failed): (&mpsc::SyncSender<Job>, &AtomicBool),
         counts: &mut Counts,
     ) -> Result<(), ErrorBody> {
-        for at in 0..content.len() {
+        for (at, known) in content.iter_mut().enumerate() {
             if failed.load(Ordering::Relaxed) {
                 // Who failed says why.
                 return Ok(());
             }
             let (offset, length) = (at as u64 * BLOCK, block_length(size, at));
-            if content[at].is_some() {
+            if known.is_some() {
                 counts.taken_over += length;
             } else {
                 self.check()?;
@@ -161,7 +161,7 @@ impl<'a> Intake<'a> {
                 if let Some(zeros) = zeros
                     && source.is_zero(offset..offset + length).map_err(wrong)?
                 {
-                    content[at] = Some(*zeros);
+                    *known = Some(*zeros);
                 } else {
                     let mut block = vec![0; usize::try_from(length).map_err(error::internal)?];
                     if !source.is_zero(offset..offset + length).map_err(wrong)? {

@@ -70,7 +70,7 @@ impl Pack {
 /// How long the pack with these blobs is.
 pub(crate) fn length(blobs: &[IndexBlob]) -> u64 {
     let entry = |blob: &IndexBlob| if blob.uncompressed_length.is_some() { 41 } else { 37 };
-    blobs.iter().map(|blob| u64::from(blob.length) + entry(blob)).sum::<u64>() + OVERHEAD as u64 + 4
+    blobs.iter().map(|blob| u64::from(blob.length) + entry(blob)).sum::<u64>() + u64::from(OVERHEAD) + 4
 }
 
 /// What the header of a whole pack says is in it; nothing when it is no pack of this key.

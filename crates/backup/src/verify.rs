@@ -85,9 +85,8 @@ impl Repository {
             go_on()?;
             match self.snapshot(*id) {
                 Ok(snapshot) => {
-                    crate::walk::every(&blobs, &mut opener, snapshot.tree, &mut seen, &mut |wrong| {
-                        found.problems.push(wrong);
-                    })
+                    let mut tell = |wrong| found.problems.push(wrong);
+                    crate::walk::every(&blobs, &mut opener, snapshot.tree, &mut seen, &mut tell);
                 }
                 Err(problem) => found.problems.push(problem),
             }

@@ -1,4 +1,5 @@
 //! A backup or a pruning that is killed: what was there is there, what is left over goes, and the next one works.
+#![allow(clippy::unwrap_used, clippy::print_stderr, clippy::panic, reason = "tests, and a child that speaks")]
 
 mod support;
 

@@ -1,4 +1,5 @@
 //! One flipped bit anywhere, a missing file, a cut one: verify says so, and nothing wrong is given out.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod support;
 
@@ -9,12 +10,15 @@ use support::{Dice, MIB, MemoryDisk, back_up, content_of};
 use voidvm_backup::{BackupId, Depth, Protection, Repository};
 use voidvm_model::ErrorCode;
 
+/// A backup, and what its disks held.
+type Made = (BackupId, Vec<Vec<u8>>);
+
 /// A repository with its password in the folder, and two backups of two disks.
-fn repository(dir: &Path) -> (Repository, Vec<(BackupId, Vec<Vec<u8>>)>) {
+fn repository(dir: &Path) -> (Repository, Vec<Made>) {
     let repository = Repository::init(dir, &Protection::Folder).unwrap();
     let mut dice = Dice::new(11);
     let mut disks = vec![MemoryDisk::new(2 * MIB + 100, &mut dice), MemoryDisk::new(MIB / 2, &mut dice)];
-    let mut made: Vec<(BackupId, _)> = Vec::new();
+    let mut made: Vec<Made> = Vec::new();
     for _ in 0..2 {
         let parent = made.last().map(|(id, _)| *id);
         let done = back_up(&repository, &mut disks, parent, &()).unwrap();

@@ -1,5 +1,6 @@
 //! Disks in memory, random writes, and Debian's own `restic`.
 #![allow(dead_code, unreachable_pub, reason = "each test file uses a part of it")]
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
 
 use std::io;
 use std::ops::Range;
