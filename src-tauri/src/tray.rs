@@ -52,13 +52,13 @@ async fn live(app: AppHandle) {
     }
 }
 
-/// With a window open the page tells; two notices of one crash would be one too many.
+/// With a window open the page tells; two notices of one thing would be one too many.
 fn tell(app: &AppHandle, words: &str) {
     if app.get_webview_window(window::LABEL).is_some() {
         return;
     }
     if let Err(error) = app.notification().builder().title("voidVM").body(words).show() {
-        tracing::warn!(%error, "the notice of a crash could not be shown");
+        tracing::warn!(%error, "a notice could not be shown");
     }
 }
 

@@ -11,6 +11,7 @@ use voidvm_model::{Bytes, MiB};
 use crate::commands::{copies, service, ssh};
 
 use crate::commands::image::ImageCommand;
+use crate::commands::schedule::ScheduleCommand;
 use crate::commands::storage::{PoolCommand, VolumeCommand};
 
 /// Runs virtual machines on this computer.
@@ -81,11 +82,14 @@ pub(crate) enum Command {
     /// Disks in pools.
     #[command(subcommand)]
     Volume(VolumeCommand),
+    /// Snapshots that are taken again and again.
+    #[command(subcommand)]
+    Schedule(ScheduleCommand),
     /// Look for everything that could be wrong with this host.
     Doctor,
     /// Run the engine and its page until stopped.
     Serve(Serve),
-    /// Start the engine with the session (systemd).
+    /// Start the engine with the session (systemd): schedules then run with no window open.
     #[command(subcommand)]
     Service(service::ServiceCommand),
     /// Show versions.

@@ -25,6 +25,7 @@ use voidvm_store::Store;
 use crate::bus::EventBus;
 use crate::config::{EngineConfig, Preferences};
 use crate::ops::{create, files, launch, recover};
+use crate::schedule::{EngineSnapshots, Scheduler, SchedulerParts, SystemClock};
 use crate::serial::SerialAttach;
 use crate::shared::Shared;
 use crate::stats::{self, CpuClock};
@@ -41,6 +42,7 @@ pub struct Engine(Arc<Inner>);
 #[derive(Debug)]
 struct Inner {
     shared: Arc<Shared>,
+    scheduler: Scheduler,
     clock: CpuClock,
     thumbnails: Thumbnails,
 }
@@ -65,7 +67,18 @@ impl Engine {
         tokio::spawn(logs::keep_bounded(Arc::downgrade(&shared)));
         tokio::spawn(storage::watch(Arc::downgrade(&shared)));
         tokio::spawn(snapshot::merge_left_over(Arc::downgrade(&shared)));
-        let inner = Inner { shared, clock: CpuClock::default(), thumbnails: Thumbnails::default() };
+        let scheduler = Scheduler::with(SchedulerParts {
+            store: shared.store.clone(),
+            bus: shared.bus.clone(),
+            ledger: shared.ledger.clone(),
+            clock: Arc::new(SystemClock),
+            snapshots: Arc::new(EngineSnapshots(Arc::downgrade(&shared))),
+            closing: shared.closing.clone(),
+            tasks: shared.builders.clone(),
+        })
+        .await?;
+        let inner =
+            Inner { shared, scheduler, clock: CpuClock::default(), thumbnails: Thumbnails::default() };
         let engine = Self(Arc::new(inner));
         engine.warm_up();
         Ok(engine)
@@ -118,6 +131,12 @@ impl Engine {
     #[must_use]
     pub fn storage(&self) -> Storage {
         Storage::new(Arc::clone(&self.0.shared))
+    }
+
+    /// Schedules. Nothing runs by itself before [`Scheduler::run_always`].
+    #[must_use]
+    pub fn schedules(&self) -> &Scheduler {
+        &self.0.scheduler
     }
 
     pub(crate) fn shared(&self) -> &Arc<Shared> {

@@ -30,6 +30,7 @@ mod pending;
 mod picture;
 mod platform;
 mod run;
+mod schedule;
 mod screen;
 mod secrets;
 mod serial;
@@ -45,6 +46,9 @@ mod usb;
 pub use bus::{EventBus, REPLAY};
 pub use config::{EngineConfig, Preferences, Timing};
 pub use engine::Engine;
+pub use schedule::{
+    Pulse, ScheduledMachine, Scheduler, Snapshots, SystemClock, TakenSnapshot, WallClock, WantedSnapshot,
+};
 pub use secrets::{SecretFiles, Secrets};
 pub use serial::{SERIAL_REPLAY, SerialAttach, SerialInput, SerialOutput};
 pub use storage::Storage;

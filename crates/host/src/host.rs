@@ -401,6 +401,54 @@ impl Handlers for Host {
         self.0.engine.ssh(request.id).await
     }
 
+    async fn schedule_list(&self, _: Empty, _: &Caller) -> Result<Vec<Schedule>, ErrorBody> {
+        Ok(self.0.engine.schedules().list())
+    }
+
+    async fn schedule_get(&self, request: ScheduleRef, _: &Caller) -> Result<Schedule, ErrorBody> {
+        self.0.engine.schedules().get(request.id)
+    }
+
+    async fn schedule_create(
+        &self,
+        request: ScheduleCreateRequest,
+        caller: &Caller,
+    ) -> Result<Schedule, ErrorBody> {
+        self.0.engine.schedules().create(request, caller.origin).await
+    }
+
+    async fn schedule_update(
+        &self,
+        request: ScheduleUpdateRequest,
+        caller: &Caller,
+    ) -> Result<Schedule, ErrorBody> {
+        self.0.engine.schedules().update(request, caller.origin).await
+    }
+
+    async fn schedule_delete(&self, request: ScheduleRef, caller: &Caller) -> Result<Done, ErrorBody> {
+        self.0.engine.schedules().delete(request.id, caller.origin).await.map(|()| Done::DONE)
+    }
+
+    async fn schedule_run(&self, request: ScheduleRef, caller: &Caller) -> Result<Operation, ErrorBody> {
+        self.0.engine.schedules().run(request.id, caller.origin).await
+    }
+
+    async fn schedule_runs(
+        &self,
+        request: ScheduleRunsRequest,
+        _: &Caller,
+    ) -> Result<Vec<ScheduleRun>, ErrorBody> {
+        self.0.engine.schedules().runs(request).await
+    }
+
+    async fn schedule_preview(
+        &self,
+        request: SchedulePreviewRequest,
+        _: &Caller,
+    ) -> Result<SchedulePreview, ErrorBody> {
+        self.0.engine.schedules().preview(request).await
+    }
+
     async fn image_list(&self, _: Empty, _: &Caller) -> Result<Vec<LibraryImage>, ErrorBody> {
         self.0.engine.images().await
     }

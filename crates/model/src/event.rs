@@ -67,6 +67,8 @@ pub enum Event {
         /// Which machine's.
         vm_id: VmId,
     },
+    /// Schedules are different, or one of them began or ended a run.
+    SchedulesChanged,
     /// Settings are different.
     SettingsChanged,
 }
@@ -85,6 +87,7 @@ impl Event {
             Self::SnapshotsChanged { .. } => {
                 &["snapshot.list", "snapshot.compare", "snapshot.picture", "vm.files", "volume.list"]
             }
+            Self::SchedulesChanged => &["schedule.list", "schedule.get", "schedule.runs", "schedule.preview"],
             Self::SettingsChanged => &["settings.get", "system.doctor", "system.defaults"],
         }
     }

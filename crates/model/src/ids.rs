@@ -67,6 +67,16 @@ uuid_id!(
     now_v7
 );
 uuid_id!(
+    /// A schedule.
+    ScheduleId,
+    now_v7
+);
+uuid_id!(
+    /// A run of a schedule. Version 7: sorts by time.
+    ScheduleRunId,
+    now_v7
+);
+uuid_id!(
     /// Names a secret in the keychain; says nothing of it.
     SecretId,
     new_v4

@@ -7,7 +7,7 @@
 //! * [`vm`]: what a machine is doing (states, views, samples).
 //! * [`operation`]: work that takes time, as rows that outlive a crash.
 //! * [`image`], [`storage`], [`transfer`], [`guest_os`]: the library, pools and volumes, copies of machines, presets.
-//! * [`snapshot`]: machine snapshots.
+//! * [`snapshot`]: machine snapshots; [`schedule`]: those that nobody asks for.
 //! * [`contract`]: the command list and its requests; [`event`]: what changes are announced.
 //! * [`input`]: keys and pointer of a console.
 //! * [`error`]: the closed set of error codes with their HTTP status and exit code.
@@ -20,6 +20,7 @@ pub mod ids;
 pub mod image;
 pub mod input;
 pub mod operation;
+pub mod schedule;
 pub mod settings;
 pub mod snapshot;
 pub mod spec;
@@ -31,7 +32,9 @@ pub mod vm;
 
 pub use error::{ErrorBody, ErrorCode};
 pub use event::{Event, EventEnvelope, Origin, StreamItem};
-pub use ids::{DeviceId, ImageId, OperationId, PoolId, SecretId, SnapshotId, VmId};
+pub use ids::{
+    DeviceId, ImageId, OperationId, PoolId, ScheduleId, ScheduleRunId, SecretId, SnapshotId, VmId,
+};
 pub use input::InputEvent;
 pub use operation::{Operation, OperationKind, OperationResult, OperationStatus};
 pub use settings::Settings;

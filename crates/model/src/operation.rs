@@ -73,11 +73,13 @@ pub enum OperationKind {
     SnapshotFork,
     /// Merge layers of disks that no snapshot needs any more.
     SnapshotMerge,
+    /// Take the snapshots of a schedule, and remove those it keeps no longer.
+    ScheduleRun,
 }
 
 impl OperationKind {
     /// Every kind.
-    pub const ALL: [Self; 29] = [
+    pub const ALL: [Self; 30] = [
         Self::Create,
         Self::Update,
         Self::Start,
@@ -107,6 +109,7 @@ impl OperationKind {
         Self::SnapshotDelete,
         Self::SnapshotFork,
         Self::SnapshotMerge,
+        Self::ScheduleRun,
     ];
 
     /// The wire form.
@@ -142,6 +145,7 @@ impl OperationKind {
             Self::SnapshotDelete => "snapshot_delete",
             Self::SnapshotFork => "snapshot_fork",
             Self::SnapshotMerge => "snapshot_merge",
+            Self::ScheduleRun => "schedule_run",
         }
     }
 }

@@ -71,6 +71,12 @@ pub enum StoreError {
         /// The name.
         name: String,
     },
+    /// Another schedule has the name.
+    #[error("a schedule named {name:?} exists")]
+    ScheduleTaken {
+        /// The name.
+        name: String,
+    },
     /// No such machine.
     #[error("no machine {id}")]
     VmNotFound {
@@ -167,6 +173,11 @@ impl StoreError {
             }
             Self::PoolTaken { name } => {
                 ErrorBody::new(ErrorCode::NameTaken, format!("A pool named “{name}” exists already."))
+                    .with_field("name")
+                    .with_hint("Choose another name.")
+            }
+            Self::ScheduleTaken { name } => {
+                ErrorBody::new(ErrorCode::NameTaken, format!("A schedule named “{name}” exists already."))
                     .with_field("name")
                     .with_hint("Choose another name.")
             }

@@ -16,7 +16,7 @@ use sqlx::sqlite::{
 };
 
 use crate::error::{classify, classify_io};
-use crate::{Images, Journal, Operations, Pools, SettingsTable, Snapshots, StoreError, Vms};
+use crate::{Images, Journal, Operations, Pools, Schedules, SettingsTable, Snapshots, StoreError, Vms};
 
 /// The database's name in the data directory.
 pub const DATABASE_FILE: &str = "voidvm.db";
@@ -104,6 +104,12 @@ impl Store {
     #[must_use]
     pub const fn snapshots(&self) -> Snapshots<'_> {
         Snapshots(self)
+    }
+
+    /// Schedules and their runs.
+    #[must_use]
+    pub const fn schedules(&self) -> Schedules<'_> {
+        Schedules(self)
     }
 
     /// The operation log.

@@ -7,8 +7,13 @@ use std::collections::BTreeMap;
 use common::{all, at, operation, vm};
 use serde_json::json;
 use voidvm_model::contract::OperationListRequest;
-use voidvm_model::{ErrorCode, OperationStatus, VmId, VmState};
-use voidvm_store::{DATABASE_FILE, Intent, IntentAction, Store, StoreError};
+use voidvm_model::schedule::{
+    Recurrence, Retention, RunOutcome, ScheduleOptions, ScheduleRun, ScheduleRunsRequest, ScheduleTarget,
+};
+use voidvm_model::{
+    Bytes, ErrorBody, ErrorCode, OperationId, OperationStatus, ScheduleId, ScheduleRunId, VmId, VmState,
+};
+use voidvm_store::{DATABASE_FILE, Intent, IntentAction, ScheduleRow, Store, StoreError};
 
 #[tokio::test]
 async fn a_machine_comes_back_as_it_was_stored() {
@@ -249,10 +254,10 @@ async fn the_file_is_its_users_alone() {
 
 #[tokio::test]
 async fn images_come_back_as_they_were_stored() {
+    use voidvm_model::ImageId;
     use voidvm_model::guest_os::GuestOs;
     use voidvm_model::image::Verification;
     use voidvm_model::system::ImageKind;
-    use voidvm_model::{Bytes, ImageId};
     use voidvm_store::ImageRow;
     let dir = tempfile::tempdir().unwrap();
     let store = Store::open(dir.path()).await.unwrap();
@@ -300,4 +305,58 @@ async fn images_come_back_as_they_were_stored() {
     store.images().delete(row.id).await.unwrap();
     store.images().delete(row.id).await.unwrap();
     assert_eq!(store.images().get(row.id).await.unwrap(), None);
+}
+
+#[tokio::test]
+async fn a_schedule_and_its_runs_come_back_as_they_were() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(dir.path()).await.unwrap();
+    let row = ScheduleRow {
+        id: ScheduleId::new(),
+        name: "每天 'nightly'".to_owned(),
+        target: ScheduleTarget::Group { name: "g".to_owned() },
+        when: Recurrence::Monthly { day: None, at: "02:30".parse().unwrap() },
+        time_zone: Some("Europe/Berlin".to_owned()),
+        retention: Retention { daily: 7, min_free: Some(Bytes(1 << 30)), ..Retention::default() },
+        options: ScheduleOptions { catch_up: false, ..ScheduleOptions::default() },
+        name_template: "auto_{date}".to_owned(),
+        enabled: true,
+        done_until: at(0),
+        created_at: at(0),
+        updated_at: at(0),
+    };
+    store.schedules().put(&row).await.unwrap();
+    assert_eq!(store.schedules().list().await.unwrap(), [row.clone()]);
+    let other = ScheduleRow { id: ScheduleId::new(), ..row.clone() };
+    assert!(matches!(store.schedules().put(&other).await, Err(StoreError::ScheduleTaken { .. })));
+
+    let run = |outcome| ScheduleRun {
+        id: ScheduleRunId::new(),
+        schedule_id: row.id,
+        due_at: at(60),
+        started_at: at(61),
+        ended_at: None,
+        outcome,
+        caught_up: true,
+        by_hand: false,
+        missed: 3,
+        skipped: None,
+        machines: Vec::new(),
+        error: Some(ErrorBody::new(ErrorCode::QemuFailed, "no")),
+        operation_id: Some(OperationId::new()),
+    };
+    let (first, second) = (run(RunOutcome::Running), run(RunOutcome::Running));
+    store.schedules().begin_run(&first, at(61)).await.unwrap();
+    let ended = ScheduleRun { outcome: RunOutcome::Failed, ended_at: Some(at(70)), ..first };
+    store.schedules().end_run(&ended).await.unwrap();
+    store.schedules().begin_run(&second, at(120)).await.unwrap();
+    assert_eq!(store.schedules().list().await.unwrap()[0].done_until, at(120));
+    store.schedules().interrupt_unfinished(at(200)).await.unwrap();
+    let cut = ScheduleRun { outcome: RunOutcome::Interrupted, ended_at: Some(at(200)), ..second };
+    assert_eq!(store.schedules().last_runs().await.unwrap(), [cut.clone()]);
+    let page = |before| ScheduleRunsRequest { id: row.id, before, limit: Some(1) };
+    assert_eq!(store.schedules().runs(&page(None)).await.unwrap(), [cut.clone()]);
+    assert_eq!(store.schedules().runs(&page(Some(cut.id))).await.unwrap(), [ended]);
+    store.schedules().delete(row.id).await.unwrap();
+    assert_eq!(store.schedules().runs(&page(None)).await.unwrap(), []);
 }

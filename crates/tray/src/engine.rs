@@ -68,6 +68,7 @@ impl Open {
             Access::Owner(host) => {
                 let socket = OwnerSocket::start(host).await?;
                 host.engine().autostart();
+                host.engine().schedules().run_always();
                 Some(Faces { socket, local_api: LocalApi::follow(host.clone()) })
             }
             Access::Client(_) => None,

@@ -41,7 +41,7 @@ async fn main() -> ExitCode {
         let bus = bus.clone();
         tokio::spawn(async move {
             if let Err(error) = notice::show(&bus, &words).await {
-                tracing::warn!(%error, "the notice of a crash could not be shown");
+                tracing::warn!(%error, "a notice could not be shown");
             }
         });
     };

@@ -1,10 +1,12 @@
-//! Follows the machines: keeps the icon's words true, and tells of crashes.
+//! Follows the machines: keeps the icon's words true, and tells of crashes and of scheduled runs that failed.
 
 use std::collections::HashMap;
 use std::time::Duration;
 
 use futures_util::StreamExt as _;
-use voidvm_model::{ErrorBody, Event, StreamItem, VmId, VmState};
+use voidvm_model::{
+    ErrorBody, Event, Operation, OperationKind, OperationStatus, Origin, StreamItem, VmId, VmState,
+};
 
 use crate::engine::Engine;
 use crate::icon::Icon;
@@ -13,17 +15,17 @@ use crate::words::Tongue;
 /// Pause before the machines are looked at again after the engine was gone.
 const PAUSE: Duration = Duration::from_secs(2);
 
-/// Follows for as long as it is polled; `crashed` is given the words for each machine that crashes.
-pub async fn machines(engine: Engine, icon: Icon, crashed: impl Fn(String)) {
+/// Follows for as long as it is polled; `tell` is given the words for each machine that crashes and each scheduled run that fails.
+pub async fn machines(engine: Engine, icon: Icon, tell: impl Fn(String)) {
     loop {
-        if let Err(error) = follow(&engine, &icon, &crashed).await {
+        if let Err(error) = follow(&engine, &icon, &tell).await {
             tracing::debug!(code = ?error.code, "the tray cannot follow the machines");
         }
         tokio::time::sleep(PAUSE).await;
     }
 }
 
-async fn follow(engine: &Engine, icon: &Icon, crashed: &impl Fn(String)) -> Result<(), ErrorBody> {
+async fn follow(engine: &Engine, icon: &Icon, tell: &impl Fn(String)) -> Result<(), ErrorBody> {
     // Listening first: what changes while the list is read comes after it.
     let mut stream = engine.subscribe(None).await?;
     let mut tongue = Tongue::of(engine.settings().await?.language);
@@ -40,18 +42,29 @@ async fn follow(engine: &Engine, icon: &Icon, crashed: &impl Fn(String)) -> Resu
             Some(StreamItem::Event(envelope)) => match envelope.event {
                 Event::VmChanged { vm } => {
                     if seen.becomes(vm.id, vm.state) == Change::Crashed {
-                        crashed(tongue.crashed(&vm.name));
+                        tell(tongue.crashed(&vm.name));
                     }
                 }
                 Event::VmRemoved { id } => seen.forget(id),
                 Event::SettingsChanged => tongue = Tongue::of(engine.settings().await?.language),
+                Event::OperationChanged { operation } if is_failed_schedule(&operation) => {
+                    tell(tongue.schedule_failed(&operation.subject));
+                }
                 Event::OperationChanged { .. }
                 | Event::ImagesChanged
                 | Event::StorageChanged
-                | Event::SnapshotsChanged { .. } => {}
+                | Event::SnapshotsChanged { .. }
+                | Event::SchedulesChanged => {}
             },
         }
     }
+}
+
+/// Whether a run that nobody asked for and nobody looks at has failed, after all its attempts.
+fn is_failed_schedule(operation: &Operation) -> bool {
+    operation.kind == OperationKind::ScheduleRun
+        && operation.status == OperationStatus::Failed
+        && operation.origin == Origin::System
 }
 
 /// The machines' states as last heard.

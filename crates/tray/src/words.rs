@@ -68,4 +68,13 @@ impl Tongue {
             Self::Chinese => format!("{name} 意外停止"),
         }
     }
+
+    /// That a schedule could not take its snapshots.
+    #[must_use]
+    pub fn schedule_failed(self, name: &str) -> String {
+        match self {
+            Self::English => format!("The schedule {name} has failed"),
+            Self::Chinese => format!("计划“{name}”执行失败"),
+        }
+    }
 }

@@ -7,6 +7,7 @@ mod create;
 pub(crate) mod image;
 mod look;
 mod power;
+pub(crate) mod schedule;
 mod serve;
 pub(crate) mod service;
 mod set;
@@ -68,6 +69,7 @@ async fn with_engine(command: Command, client: &Client, format: Format) -> Resul
         Command::Image(command) => image::image(command, client, format).await,
         Command::Pool(command) => storage::pool(command, client, format).await,
         Command::Volume(command) => storage::volume(command, client, format).await,
+        Command::Schedule(command) => schedule::schedule(command, client, format).await,
         Command::Console(args) => console::attach(&args.vm, client, format).await,
         Command::Doctor
         | Command::Version

@@ -38,6 +38,7 @@ async fn serve_host(host: &voidvm_host::Host, args: &Serve, format: Format) -> R
     let api = LocalApi::start(host, address).await?;
     announce(host, &api, args, format).await?;
     host.engine().autostart();
+    host.engine().schedules().run_always();
     tokio::select! {
         _ = terminate.recv() => {}
         _ = interrupt.recv() => {}

@@ -41,4 +41,4 @@ pub(crate) use layers::drop_twins;
 pub(crate) use list::{picture, tree, update};
 pub(crate) use merge::merge_left_over;
 pub(crate) use restore::restore;
-pub(crate) use take::create;
+pub(crate) use take::{Memory, Wish, begin, create};

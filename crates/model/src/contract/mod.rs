@@ -150,6 +150,22 @@ macro_rules! for_each_command {
             snapshot_compare "snapshot.compare" Query Get "/vms/{id}/snapshots/{snapshot}/compare" Read: SnapshotCompareRequest => SnapshotDifference;
             /// The screen at the instant of a snapshot, as a small picture.
             snapshot_picture "snapshot.picture" Query Get "/vms/{id}/snapshots/{snapshot}/picture" Read: SnapshotRef => Option<Picture>;
+            /// Every schedule, by name.
+            schedule_list "schedule.list" Query Get "/schedules" Read: Empty => Vec<Schedule>;
+            /// One schedule.
+            schedule_get "schedule.get" Query Get "/schedules/{id}" Read: ScheduleRef => Schedule;
+            /// Have snapshots taken again and again.
+            schedule_create "schedule.create" Mutation Post "/schedules" Admin: ScheduleCreateRequest => Schedule;
+            /// Change a schedule, also whether it runs by itself.
+            schedule_update "schedule.update" Mutation Put "/schedules/{id}" Admin: ScheduleUpdateRequest => Schedule;
+            /// Forget a schedule; the snapshots it took stay.
+            schedule_delete "schedule.delete" Mutation Delete "/schedules/{id}" Admin: ScheduleRef => Done;
+            /// Run a schedule now, beside its own times.
+            schedule_run "schedule.run" Operation Post "/schedules/{id}/run" Operate: ScheduleRef => Operation;
+            /// What a schedule did, newest first.
+            schedule_runs "schedule.runs" Query Get "/schedules/{id}/runs" Read: ScheduleRunsRequest => Vec<ScheduleRun>;
+            /// What a schedule would do: its next runs, and which snapshots it would keep and remove now.
+            schedule_preview "schedule.preview" Query Post "/schedules/preview" Read: SchedulePreviewRequest => SchedulePreview;
             /// Every image of the library, by name.
             image_list "image.list" Query Get "/images" Read: Empty => Vec<LibraryImage>;
             /// One image.
@@ -233,6 +249,10 @@ pub mod commands {
         CatalogueEntry, ImageDownloadRequest, ImageImportRequest, ImageRef, ImageUpdateRequest, LibraryImage,
     };
     pub use crate::operation::Operation;
+    pub use crate::schedule::{
+        Schedule, ScheduleCreateRequest, SchedulePreview, SchedulePreviewRequest, ScheduleRef, ScheduleRun,
+        ScheduleRunsRequest, ScheduleUpdateRequest,
+    };
     pub use crate::settings::SettingsView;
     pub use crate::snapshot::{
         Snapshot, SnapshotCompareRequest, SnapshotCreateRequest, SnapshotDifference, SnapshotForkRequest,

@@ -1,7 +1,7 @@
 //! `./dev bench`: how fast and how small voidVM is, each figure beside what it is measured against, in one run.
 //!
 //! Nothing here passes or fails: figures are printed for people to compare. Absolute times depend on the machine and its load; the
-//! ratios are what to quote. A part is named on the command line (`start`, `list`, `storage`, `import`, `copies`, `snapshots`, `memory`, `window`, `console`); all of them without.
+//! ratios are what to quote. A part is named on the command line (`start`, `list`, `storage`, `import`, `copies`, `snapshots`, `memory`, `schedules`, `window`, `console`); all of them without.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -18,6 +18,7 @@ mod figures;
 mod import;
 mod list;
 mod memory;
+mod schedules;
 mod serve;
 mod snapshots;
 mod start;
@@ -26,7 +27,7 @@ mod window;
 
 fn main() {
     let wanted: Vec<String> = std::env::args().skip(1).filter(|arg| !arg.starts_with('-')).collect();
-    let parts: [(&str, fn()); 9] = [
+    let parts: [(&str, fn()); 10] = [
         ("start", start::run),
         ("list", list::run),
         ("storage", storage::run),
@@ -34,6 +35,7 @@ fn main() {
         ("copies", copies::run),
         ("snapshots", snapshots::run),
         ("memory", memory::run),
+        ("schedules", schedules::run),
         ("window", window::run),
         ("console", window::console),
     ];

@@ -22,4 +22,4 @@ operation: Operation, } | { "type": "images_changed" } | { "type": "storage_chan
 /**
  * Which machine's.
  */
-vmId: VmId, } | { "type": "settings_changed" };
+vmId: VmId, } | { "type": "schedules_changed" } | { "type": "settings_changed" };

@@ -34,6 +34,14 @@ import type { Pool } from './Pool'
 import type { PoolCreateRequest } from './PoolCreateRequest'
 import type { PoolRef } from './PoolRef'
 import type { PoolUpdateRequest } from './PoolUpdateRequest'
+import type { Schedule } from './Schedule'
+import type { ScheduleCreateRequest } from './ScheduleCreateRequest'
+import type { SchedulePreview } from './SchedulePreview'
+import type { SchedulePreviewRequest } from './SchedulePreviewRequest'
+import type { ScheduleRef } from './ScheduleRef'
+import type { ScheduleRun } from './ScheduleRun'
+import type { ScheduleRunsRequest } from './ScheduleRunsRequest'
+import type { ScheduleUpdateRequest } from './ScheduleUpdateRequest'
 import type { SettingsUpdateRequest } from './SettingsUpdateRequest'
 import type { SettingsView } from './SettingsView'
 import type { Snapshot } from './Snapshot'
@@ -142,6 +150,8 @@ export type { LibraryImage } from './LibraryImage'
 export type { LogKind } from './LogKind'
 export type { MacAddr } from './MacAddr'
 export type { MachineFile } from './MachineFile'
+export type { MachinePreview } from './MachinePreview'
+export type { MachineRun } from './MachineRun'
 export type { MachineSpec } from './MachineSpec'
 export type { MachineType } from './MachineType'
 export type { MachineVersion } from './MachineVersion'
@@ -164,6 +174,7 @@ export type { OsPreset } from './OsPreset'
 export type { PendingChange } from './PendingChange'
 export type { Percent } from './Percent'
 export type { Picture } from './Picture'
+export type { PlannedRun } from './PlannedRun'
 export type { PointerButton } from './PointerButton'
 export type { Pool } from './Pool'
 export type { PoolCreateRequest } from './PoolCreateRequest'
@@ -174,8 +185,23 @@ export type { PoolUpdateRequest } from './PoolUpdateRequest'
 export type { PortForward } from './PortForward'
 export type { Progress } from './Progress'
 export type { Protocol } from './Protocol'
+export type { Recurrence } from './Recurrence'
 export type { RestoreTo } from './RestoreTo'
+export type { Retention } from './Retention'
+export type { RunOutcome } from './RunOutcome'
 export type { RunView } from './RunView'
+export type { Schedule } from './Schedule'
+export type { ScheduleCreateRequest } from './ScheduleCreateRequest'
+export type { ScheduleId } from './ScheduleId'
+export type { ScheduleOptions } from './ScheduleOptions'
+export type { SchedulePreview } from './SchedulePreview'
+export type { SchedulePreviewRequest } from './SchedulePreviewRequest'
+export type { ScheduleRef } from './ScheduleRef'
+export type { ScheduleRun } from './ScheduleRun'
+export type { ScheduleRunId } from './ScheduleRunId'
+export type { ScheduleRunsRequest } from './ScheduleRunsRequest'
+export type { ScheduleTarget } from './ScheduleTarget'
+export type { ScheduleUpdateRequest } from './ScheduleUpdateRequest'
 export type { SecretId } from './SecretId'
 export type { SettingOrigin } from './SettingOrigin'
 export type { Settings } from './Settings'
@@ -183,6 +209,7 @@ export type { SettingsUpdateRequest } from './SettingsUpdateRequest'
 export type { SettingsView } from './SettingsView'
 export type { Share } from './Share'
 export type { ShareKind } from './ShareKind'
+export type { SkipReason } from './SkipReason'
 export type { Snapshot } from './Snapshot'
 export type { SnapshotCompareRequest } from './SnapshotCompareRequest'
 export type { SnapshotCreateRequest } from './SnapshotCreateRequest'
@@ -194,12 +221,15 @@ export type { SnapshotRef } from './SnapshotRef'
 export type { SnapshotRestoreRequest } from './SnapshotRestoreRequest'
 export type { SnapshotTree } from './SnapshotTree'
 export type { SnapshotUpdateRequest } from './SnapshotUpdateRequest'
+export type { SnapshotVerdict } from './SnapshotVerdict'
 export type { SshAccess } from './SshAccess'
 export type { StreamItem } from './StreamItem'
 export type { Theme } from './Theme'
+export type { TimeOfDay } from './TimeOfDay'
 export type { Unsupported } from './Unsupported'
 export type { UsbDevice } from './UsbDevice'
 export type { UserStack } from './UserStack'
+export type { VerdictReason } from './VerdictReason'
 export type { Verification } from './Verification'
 export type { VersionInfo } from './VersionInfo'
 export type { ViewerMessage } from './ViewerMessage'
@@ -232,6 +262,7 @@ export type { VolumeMoveRequest } from './VolumeMoveRequest'
 export type { VolumeRef } from './VolumeRef'
 export type { VolumeResizeRequest } from './VolumeResizeRequest'
 export type { Watchdog } from './Watchdog'
+export type { Weekday } from './Weekday'
 export type { WheelDirection } from './WheelDirection'
 
 /** Every command's request and reply. */
@@ -310,6 +341,22 @@ export interface Commands {
   'snapshot.compare': { request: SnapshotCompareRequest; reply: SnapshotDifference }
   /** The screen at the instant of a snapshot, as a small picture. */
   'snapshot.picture': { request: SnapshotRef; reply: Picture | null }
+  /** Every schedule, by name. */
+  'schedule.list': { request: Empty; reply: Array<Schedule> }
+  /** One schedule. */
+  'schedule.get': { request: ScheduleRef; reply: Schedule }
+  /** Have snapshots taken again and again. */
+  'schedule.create': { request: ScheduleCreateRequest; reply: Schedule }
+  /** Change a schedule, also whether it runs by itself. */
+  'schedule.update': { request: ScheduleUpdateRequest; reply: Schedule }
+  /** Forget a schedule; the snapshots it took stay. */
+  'schedule.delete': { request: ScheduleRef; reply: Done }
+  /** Run a schedule now, beside its own times. */
+  'schedule.run': { request: ScheduleRef; reply: Operation }
+  /** What a schedule did, newest first. */
+  'schedule.runs': { request: ScheduleRunsRequest; reply: Array<ScheduleRun> }
+  /** What a schedule would do: its next runs, and which snapshots it would keep and remove now. */
+  'schedule.preview': { request: SchedulePreviewRequest; reply: SchedulePreview }
   /** Every image of the library, by name. */
   'image.list': { request: Empty; reply: Array<LibraryImage> }
   /** One image. */
@@ -417,6 +464,14 @@ export const commandKinds = {
   'snapshot.fork': 'operation',
   'snapshot.compare': 'query',
   'snapshot.picture': 'query',
+  'schedule.list': 'query',
+  'schedule.get': 'query',
+  'schedule.create': 'mutation',
+  'schedule.update': 'mutation',
+  'schedule.delete': 'mutation',
+  'schedule.run': 'operation',
+  'schedule.runs': 'query',
+  'schedule.preview': 'query',
   'image.list': 'query',
   'image.get': 'query',
   'image.import': 'operation',

@@ -67,6 +67,7 @@ export default {
     volume_reclaim: 'Reclaim space',
     volume_check: 'Check volume',
     volume_delete: 'Delete volume',
+    schedule_run: 'Scheduled snapshots',
     of: '{what} · {name}',
   },
   status: {

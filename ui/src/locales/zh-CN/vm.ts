@@ -69,6 +69,7 @@ export default {
     volume_reclaim: '回收空间',
     volume_check: '检查卷',
     volume_delete: '删除卷',
+    schedule_run: '计划快照',
     of: '{what} · {name}',
   },
   status: {

@@ -1,0 +1,94 @@
+//! All that schedules know of machines and their snapshots.
+
+use async_trait::async_trait;
+use jiff::Timestamp;
+use voidvm_model::{Bytes, ErrorBody, ScheduleId, SnapshotId, VmId};
+use voidvm_schedule::judge::Candidate;
+
+/// A machine, as far as schedules care.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ScheduledMachine {
+    /// Which.
+    pub id: VmId,
+    /// Its name.
+    pub name: String,
+    /// The group it stands in.
+    pub group: Option<String>,
+    /// Words it can be found by.
+    pub tags: Vec<String>,
+    /// Whether its guest runs.
+    pub running: bool,
+}
+
+/// A snapshot, as far as schedules care.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TakenSnapshot {
+    /// Which.
+    pub id: SnapshotId,
+    /// Its name.
+    pub name: String,
+    /// The instant it shows.
+    pub created_at: Timestamp,
+    /// The schedule that took it.
+    pub schedule: Option<ScheduleId>,
+    /// Whether it is marked to be kept.
+    pub keep: bool,
+    /// The one it came after.
+    pub parent: Option<SnapshotId>,
+    /// Whether the present came after it.
+    pub current: bool,
+    /// What deleting it gives back.
+    pub frees: Bytes,
+}
+
+impl TakenSnapshot {
+    pub(super) fn candidate(self, schedule: Option<ScheduleId>) -> Candidate {
+        Candidate {
+            ours: schedule.is_some() && self.schedule == schedule,
+            id: self.id,
+            name: self.name,
+            created_at: self.created_at,
+            pinned: self.keep,
+            parent: self.parent,
+            current: self.current,
+            frees: self.frees,
+        }
+    }
+}
+
+/// A snapshot to be taken for a schedule.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WantedSnapshot {
+    /// Of which machine.
+    pub vm: VmId,
+    /// Its name.
+    pub name: String,
+    /// For whom; retention knows it again by that.
+    pub schedule: ScheduleId,
+    /// Leave a running guest's memory out.
+    pub disk_only: bool,
+    /// Have the guest's agent freeze its file systems.
+    pub freeze: bool,
+}
+
+/// Who takes and removes snapshots.
+#[async_trait]
+pub trait Snapshots: std::fmt::Debug + Send + Sync {
+    /// The machines there are, without templates; by name.
+    fn machines(&self) -> Vec<ScheduledMachine>;
+
+    /// A machine's snapshots.
+    async fn list(&self, vm: VmId) -> Result<Vec<TakenSnapshot>, ErrorBody>;
+
+    /// Whether a machine has changed since its last snapshot; yes where that cannot be told.
+    async fn changed(&self, vm: VmId) -> Result<bool, ErrorBody>;
+
+    /// Takes snapshots of several machines at one instant: all of them, or none. Returns when they are taken, in the same order.
+    async fn take(&self, wanted: &[WantedSnapshot]) -> Result<Vec<SnapshotId>, ErrorBody>;
+
+    /// Removes a snapshot, and returns when it is gone. One that is gone already is no error.
+    async fn delete(&self, vm: VmId, snapshot: SnapshotId) -> Result<(), ErrorBody>;
+
+    /// What is free where a machine's disks are.
+    async fn free(&self, vm: VmId) -> Result<Bytes, ErrorBody>;
+}
