@@ -25,7 +25,6 @@ export default {
     label: 'Snapshots of {name}',
     present: 'Present',
     presentOf: 'The present: {state}',
-    row: '{name}, {when}, {holds}, {size}',
     trouble: 'Cannot be restored',
     keep: 'Kept for good',
   },

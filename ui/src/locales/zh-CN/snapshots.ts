@@ -27,7 +27,6 @@ export default {
     label: '{name} 的快照',
     present: '当前状态',
     presentOf: '当前状态：{state}',
-    row: '{name}，{when}，{holds}，{size}',
     trouble: '无法恢复',
     keep: '永久保留',
   },
