@@ -72,7 +72,7 @@ test('a first snapshot is taken of a stopped machine, and stands in the tree', a
 
 test('a taken name is told while one types, and freezing only where an agent answers', async (context) => {
   const asked = listen('snapshot.create');
-  const { page } = await open(context, 0);
+  const { page, id } = await open(context, 0);
   await page.getByRole('button', { name: 'Take a snapshot' }).click();
   const dialog = page.getByRole('dialog');
   await dialog.getByLabel('Name').fill('updated');
@@ -84,8 +84,12 @@ test('a taken name is told while one types, and freezing only where an agent ans
   await row(page, /^by hand/).waitFor();
   await page.getByText('The guest was held for 22 ms.').first().waitFor();
   assert.equal(asked.length, 1);
-  const { id: _, ...rest } = asked[0];
-  assert.deepEqual(rest, { name: 'by hand', diskOnly: true, freeze: true });
+  assert.deepEqual(asked[0], {
+    id,
+    name: 'by hand',
+    diskOnly: true,
+    freeze: true,
+  });
 
   commands['vm.guest'] = () => ({ agent: false, hostname: null, os: null, addresses: [] });
   await page.getByRole('button', { name: 'Take a snapshot' }).click();
@@ -307,7 +311,7 @@ test('a list that cannot be had is asked for again', async (context) => {
     throw error('database_failed', 'The data cannot be read.', 'Check the data folder.');
   };
   const { page } = await open(context, 0);
-  await page.getByText('The data cannot be read.').waitFor();
+  await page.getByText('The data cannot be read.', { exact: true }).waitFor();
   commands['snapshot.list'] = own['snapshot.list'];
   await page.getByRole('button', { name: 'Try again' }).click();
   await row(page, /^installed/).waitFor();
