@@ -216,7 +216,7 @@ test('restoring keeps the present first, and losing it is red and says how much'
   await dialog.getByRole('switch').click();
   await dialog.getByText('The memory in it is left aside.').click();
   await dialog.getByRole('button', { name: 'Restore', exact: true }).click();
-  await row(page, /^before restoring “web server configured” .*voidVM/)
+  await row(page, /^before “web server configured” .*voidVM/)
     .nth(1)
     .waitFor();
   await row(page, /^Present Stopped/).waitFor();
@@ -224,6 +224,23 @@ test('restoring keeps the present first, and losing it is red and says how much'
   assert.equal(fixture.state.machines.get(id).spec.cpus, 1);
   // The present stands below what was restored now.
   assert.equal(await row(page, /^Present/).getAttribute('aria-level'), '3');
+});
+
+test('a suspended machine says that its present cannot be kept', async (context) => {
+  const asked = listen('snapshot.restore');
+  const { page, fixture, id } = await open(context, 0, { look: 'updated' });
+  const vm = { ...fixture.state.machines.get(id), state: 'suspended', run: null };
+  vm.generation += 1;
+  fixture.state.machines.set(id, vm);
+  fixture.state.emit({ type: 'vm_changed', vm });
+  await row(page, /^Present Suspended/).waitFor();
+  await offer(page, /^Restore…/).click();
+  const dialog = page.getByRole('dialog');
+  await dialog.getByText('The memory it was suspended with is lost too.').waitFor();
+  assert.equal(await dialog.getByRole('switch').isDisabled(), true);
+  await dialog.getByRole('button', { name: 'Restore, and lose the present' }).click();
+  await dialog.waitFor({ state: 'detached' });
+  assert.equal(asked[0].discardPresent, true);
 });
 
 test('forks are numbered, checked and started', async (context) => {

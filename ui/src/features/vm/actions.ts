@@ -104,7 +104,7 @@ export const actionRules: Record<ActionId, Rule> = {
   restart: { icon: 'arrow-clockwise', states: ['running', 'paused'] },
   suspend: { icon: 'moon-stars', states: ['running', 'paused'] },
   pause: { icon: 'pause-fill', states: ['running'] },
-  snapshot: { icon: 'bookmark-plus', states: ['stopped', 'running', 'paused', 'suspended', 'crashed'] },
+  snapshot: { icon: 'bookmark-plus', states: ['stopped', 'running', 'paused', 'crashed'] },
   reset: { icon: 'arrow-counterclockwise', states: ['running', 'paused', 'unresponsive'] },
   force: { icon: 'lightning-charge', states: ['starting', 'running', 'paused', 'stopping', 'unresponsive'] },
   forget: { icon: 'eraser', states: ['suspended'] },
@@ -126,6 +126,8 @@ export function offers(vm: VmView, action: ActionId): boolean {
   if (!actionRules[action].states.includes(vm.state)) return false;
   // A template is copied, never started.
   if (vm.meta.template && (action === 'start' || action === 'disposable')) return false;
+  // Of a run that is thrown away there is nothing to keep.
+  if (action === 'snapshot' && vm.run?.disposable) return false;
   return action !== 'restart' || vm.restartPending;
 }
 
