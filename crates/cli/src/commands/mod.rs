@@ -10,6 +10,7 @@ mod power;
 mod serve;
 pub(crate) mod service;
 mod set;
+pub(crate) mod snapshot;
 pub(crate) mod ssh;
 pub(crate) mod storage;
 
@@ -66,6 +67,7 @@ async fn with_engine(command: Command, client: &Client, format: Format) -> Resul
         Command::Export(args) => copies::export(args, client, format).await,
         Command::Import(args) => copies::import(args, client, format).await,
         Command::Image(command) => image::image(command, client, format).await,
+        Command::Snapshot(command) => snapshot::snapshot(command, client, format).await,
         Command::Pool(command) => storage::pool(command, client, format).await,
         Command::Volume(command) => storage::volume(command, client, format).await,
         Command::Console(args) => console::attach(&args.vm, client, format).await,
