@@ -9,6 +9,7 @@ import { chromium } from 'playwright-core';
 import { detailPages } from './detailPages.mjs';
 import { startFixture } from './fixture/server.mjs';
 import { libraryPages } from './libraryPages.mjs';
+import { snapshotPages } from './snapshotPages.mjs';
 
 const axe = readFileSync(createRequire(import.meta.url).resolve('axe-core/axe.min.js'), 'utf8');
 const [, , out = '../screenshots', ...only] = process.argv;
@@ -96,6 +97,7 @@ const PAGES = [
   { name: 'not-found', path: '/nowhere', at: [3] },
   ...detailPages,
   ...libraryPages,
+  ...snapshotPages,
 ];
 
 const browser = await chromium.launch({

@@ -12,6 +12,7 @@ use crate::commands::{copies, service, ssh};
 
 use crate::commands::image::ImageCommand;
 use crate::commands::schedule::ScheduleCommand;
+use crate::commands::snapshot::SnapshotCommand;
 use crate::commands::storage::{PoolCommand, VolumeCommand};
 
 /// Runs virtual machines on this computer.
@@ -76,6 +77,9 @@ pub(crate) enum Command {
     /// Disk images and ISOs to make machines of.
     #[command(subcommand)]
     Image(ImageCommand),
+    /// Whole machines at one instant, to come back to or to make new ones of.
+    #[command(subcommand)]
+    Snapshot(SnapshotCommand),
     /// Directories of disks.
     #[command(subcommand)]
     Pool(PoolCommand),
@@ -364,6 +368,8 @@ mod tests {
         assert!(parse("voidvm create a --image x --in-place --json").is_ok());
         assert!(parse("voidvm create a --iso x --disk 20G --forward 8080:80 --forward 5353:53/udp").is_ok());
         assert!(parse("voidvm create a --from-spec f --demo").is_ok());
+        assert!(parse("voidvm snapshot create a b --disk-only --freeze --tag x --tag y").is_ok());
+        assert!(parse("voidvm snapshot fork a b c --count 10 --start").is_ok());
         for wrong in [
             "voidvm create a",
             "voidvm create a --demo --iso x",
@@ -373,6 +379,8 @@ mod tests {
             "voidvm create a --demo --forward 80",
             "voidvm stop a --force --timeout 5",
             "voidvm start",
+            "voidvm snapshot create a --freeze",
+            "voidvm snapshot restore a b --to paused",
         ] {
             assert!(parse(wrong).is_err(), "{wrong}");
         }

@@ -20,7 +20,7 @@ declare module 'vue-router' {
 }
 
 /** A tab of a machine's page. */
-function tab(name: 'overview' | 'console' | 'settings' | 'log' | 'command') {
+function tab(name: 'overview' | 'console' | 'timeline' | 'settings' | 'log' | 'command') {
   return async () => (await import('@/features/machine')).tabs[name]();
 }
 
@@ -45,6 +45,7 @@ export const routes: RouteRecordRaw[] = [
     children: [
       { path: '', name: 'machine', component: tab('overview') },
       { path: 'console', name: 'machine-console', component: tab('console'), meta: { fill: true } },
+      { path: 'timeline', name: 'machine-timeline', component: tab('timeline') },
       { path: 'settings', name: 'machine-settings', component: tab('settings') },
       { path: 'log', name: 'machine-log', component: tab('log') },
       { path: 'command', name: 'machine-command', component: tab('command') },

@@ -11,6 +11,7 @@ pub(crate) mod schedule;
 mod serve;
 pub(crate) mod service;
 mod set;
+pub(crate) mod snapshot;
 pub(crate) mod ssh;
 pub(crate) mod storage;
 
@@ -67,6 +68,7 @@ async fn with_engine(command: Command, client: &Client, format: Format) -> Resul
         Command::Export(args) => copies::export(args, client, format).await,
         Command::Import(args) => copies::import(args, client, format).await,
         Command::Image(command) => image::image(command, client, format).await,
+        Command::Snapshot(command) => snapshot::snapshot(command, client, format).await,
         Command::Pool(command) => storage::pool(command, client, format).await,
         Command::Volume(command) => storage::volume(command, client, format).await,
         Command::Schedule(command) => schedule::schedule(command, client, format).await,

@@ -59,7 +59,13 @@ export function useOperationNews(): void {
     const reason = hint ? `${sentence} ${hint}` : sentence;
     // The library shows what did not arrive, with the way to go on.
     const atLibrary = ['images', 'catalogue'].includes(String(router.currentRoute.value.name));
-    if (atLibrary && ['image_download', 'image_import'].includes(operation.kind))
+    // The timeline shows what failed with the machine's snapshots.
+    const { name: page, params } = router.currentRoute.value;
+    const atTimeline = page === 'machine-timeline' && params.id === vmId;
+    if (
+      (atLibrary && ['image_download', 'image_import'].includes(operation.kind)) ||
+      (atTimeline && operation.kind.startsWith('snapshot_'))
+    )
       announce(`${text} ${reason}`, 'assertive');
     else showToast({ tone: 'error', text, hint: reason });
   }

@@ -14,4 +14,5 @@ export {
   memoryStops,
   nameSchema,
 } from './rules';
+export { changeWords, fieldWords, type ChangeWords } from './words';
 export { NAME_MAX, nameProblem, type NameProblem } from './name';

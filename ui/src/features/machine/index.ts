@@ -4,6 +4,7 @@ export { default as MachineFrame } from './MachineFrame.vue';
 export const tabs = {
   overview: () => import('./overview/MachineOverview.vue'),
   console: () => import('./MachineConsole.vue'),
+  timeline: () => import('./MachineTimeline.vue'),
   settings: () => import('./settings/MachineSettings.vue'),
   log: () => import('./log/MachineLog.vue'),
   command: () => import('./log/MachineCommand.vue'),

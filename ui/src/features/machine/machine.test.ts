@@ -1,5 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import type { ErrorBody, MachineSpec, Nic, Operation, PortForward, VmSample, VmView } from '@/api/client';
+import { changeWords } from '@/features/hardware';
 import { makeDisk, makeSpec } from '../../../tests/unit/examples';
 import { compare } from './log/compare';
 import { plainText } from './log/plainText';
@@ -17,7 +18,6 @@ import {
   type HardwareEdit,
 } from './settings/edit';
 import { editSchema } from './settings/schema';
-import { changeWords } from './settings/words';
 import { missedStop } from './stopping';
 
 const forward = (hostPort: number, guestPort: number) =>

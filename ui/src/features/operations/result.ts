@@ -1,7 +1,7 @@
 /** What came of an operation, in words, where there is more to say than that it is done. */
 import { useI18n } from 'vue-i18n';
 import type { Operation } from '@/api/client';
-import { formatBytes, formatCount } from '@/shared/format';
+import { formatBytes, formatCount, formatDuration } from '@/shared/format';
 
 export function useResultText(): (operation: Operation) => string | undefined {
   const { t } = useI18n();
@@ -26,6 +26,10 @@ export function useResultText(): (operation: Operation) => string | undefined {
       }
       case 'removed':
         return t('storage.result.removed', { size: formatBytes(result.bytes) });
+      case 'snapshotted':
+        return result.pauseMs === null
+          ? t('snapshots.result.still')
+          : t('snapshots.result.paused', { time: formatDuration(result.pauseMs) });
       case undefined:
         return undefined;
     }

@@ -38,6 +38,7 @@ export interface Offer {
   readonly text: string;
   /** Why it cannot be done now. */
   readonly blocked: string | undefined;
+  readonly tone?: 'danger';
   readonly run: () => void;
 }
 
@@ -108,6 +109,7 @@ export function useStorageActions(pools: () => readonly Pool[]) {
         icon: ICONS[id],
         title: t(`storage.action.${id}`),
         text: t(`storage.action.${id}Text`),
+        ...(id === 'delete' ? { tone: 'danger' as const } : {}),
         blocked: reason && t(`storage.blocked.${reason}`, { name: volume.vmName ?? '' }),
         run: () => void run[id](volume),
       };

@@ -31,6 +31,7 @@ export type ActionId =
   | 'restart'
   | 'suspend'
   | 'pause'
+  | 'snapshot'
   | 'reset'
   | 'force'
   | 'forget'
@@ -52,6 +53,7 @@ export const ACTIONS: readonly ActionId[] = [
   'restart',
   'suspend',
   'pause',
+  'snapshot',
   'console',
   'settings',
   'favourite',
@@ -88,6 +90,7 @@ const ALL: readonly VmState[] = [
 const dialogs = {
   remove: async () => (await import('./DeleteDialog.vue')).default,
   organise: async () => (await import('./OrganiseDialog.vue')).default,
+  snapshot: async () => (await import('./SnapshotDialog.vue')).default,
   clone: async () => (await import('./CloneDialog.vue')).default,
   export: async () => (await import('./ExportDialog.vue')).default,
 };
@@ -101,6 +104,7 @@ export const actionRules: Record<ActionId, Rule> = {
   restart: { icon: 'arrow-clockwise', states: ['running', 'paused'] },
   suspend: { icon: 'moon-stars', states: ['running', 'paused'] },
   pause: { icon: 'pause-fill', states: ['running'] },
+  snapshot: { icon: 'bookmark-plus', states: ['stopped', 'running', 'paused', 'crashed'] },
   reset: { icon: 'arrow-counterclockwise', states: ['running', 'paused', 'unresponsive'] },
   force: { icon: 'lightning-charge', states: ['starting', 'running', 'paused', 'stopping', 'unresponsive'] },
   forget: { icon: 'eraser', states: ['suspended'] },
@@ -122,6 +126,8 @@ export function offers(vm: VmView, action: ActionId): boolean {
   if (!actionRules[action].states.includes(vm.state)) return false;
   // A template is copied, never started.
   if (vm.meta.template && (action === 'start' || action === 'disposable')) return false;
+  // Of a run that is thrown away there is nothing to keep.
+  if (action === 'snapshot' && vm.run?.disposable) return false;
   return action !== 'restart' || vm.restartPending;
 }
 
@@ -234,6 +240,7 @@ export function useVmActions() {
     suspend: (vm) => ask(vm, t('vm.operation.suspend'), 'vm.suspend'),
     favourite: (vm) => setMeta(vm, { favourite: !vm.meta.favourite }),
     organise: async (vm) => openDialog(await dialogs.organise(), { vm }),
+    snapshot: async (vm) => openDialog(await dialogs.snapshot(), { vm }),
     clone: async (vm) => openDialog(await dialogs.clone(), { vm }),
     export: async (vm) => openDialog(await dialogs.export(), { vm }),
     template: (vm) => setMeta(vm, { template: !vm.meta.template }),

@@ -6,4 +6,6 @@ export { hasScreen, isLive, machinePath, osIcon, stateTone, type Tone } from './
 export { default as StateWord } from './StateWord.vue';
 export { default as Thumbnail } from './Thumbnail.vue';
 export { useSamples } from './samples';
+export { freeSnapshotName, SNAPSHOT_NAME_MAX, snapshotNameSchema } from './snapshotName';
+export { badTags, tagsOf } from './tags';
 export { default as NewMachineButton } from './NewMachineButton.vue';

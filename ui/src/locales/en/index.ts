@@ -13,6 +13,7 @@ import overview from './overview';
 import palette from './palette';
 import settings from './settings';
 import shell from './shell';
+import snapshots from './snapshots';
 import storage from './storage';
 import updates from './updates';
 import vm from './vm';
@@ -30,6 +31,7 @@ export default {
   hardware,
   images,
   storage,
+  snapshots,
   create,
   operations,
   machine,

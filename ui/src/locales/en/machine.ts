@@ -2,7 +2,14 @@
 export default {
   title: 'Machine',
   tabs: 'Parts of this machine',
-  tab: { overview: 'Overview', console: 'Console', settings: 'Hardware', log: 'Log', command: 'Command' },
+  tab: {
+    overview: 'Overview',
+    console: 'Console',
+    timeline: 'Timeline',
+    settings: 'Hardware',
+    log: 'Log',
+    command: 'Command',
+  },
   gone: 'There is no such machine',
   goneText: 'It may have been deleted.',
   toList: 'All machines',

@@ -14,6 +14,7 @@ import overview from './overview';
 import palette from './palette';
 import settings from './settings';
 import shell from './shell';
+import snapshots from './snapshots';
 import storage from './storage';
 import updates from './updates';
 import vm from './vm';
@@ -31,6 +32,7 @@ export default {
   hardware,
   images,
   storage,
+  snapshots,
   create,
   operations,
   machine,

@@ -4,7 +4,14 @@ import type en from '../en/machine';
 export default {
   title: '虚拟机',
   tabs: '虚拟机的各个部分',
-  tab: { overview: '概览', console: '控制台', settings: '硬件', log: '日志', command: '命令' },
+  tab: {
+    overview: '概览',
+    console: '控制台',
+    timeline: '时间线',
+    settings: '硬件',
+    log: '日志',
+    command: '命令',
+  },
   gone: '没有这台虚拟机',
   goneText: '它可能已被删除。',
   toList: '所有虚拟机',

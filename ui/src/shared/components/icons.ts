@@ -10,6 +10,8 @@ import arrowUp from 'bootstrap-icons/icons/arrow-up.svg?raw';
 import arrowsExpand from 'bootstrap-icons/icons/arrows-expand.svg?raw';
 import aspectRatio from 'bootstrap-icons/icons/aspect-ratio.svg?raw';
 import bandaid from 'bootstrap-icons/icons/bandaid.svg?raw';
+import bookmark from 'bootstrap-icons/icons/bookmark.svg?raw';
+import bookmarkPlus from 'bootstrap-icons/icons/bookmark-plus.svg?raw';
 import boxArrowDown from 'bootstrap-icons/icons/box-arrow-down.svg?raw';
 import boxArrowRight from 'bootstrap-icons/icons/box-arrow-right.svg?raw';
 import boxArrowUpRight from 'bootstrap-icons/icons/box-arrow-up-right.svg?raw';
@@ -63,6 +65,7 @@ import house from 'bootstrap-icons/icons/house.svg?raw';
 import inboxes from 'bootstrap-icons/icons/inboxes.svg?raw';
 import infoCircle from 'bootstrap-icons/icons/info-circle.svg?raw';
 import inputCursorText from 'bootstrap-icons/icons/input-cursor-text.svg?raw';
+import intersect from 'bootstrap-icons/icons/intersect.svg?raw';
 import key from 'bootstrap-icons/icons/key.svg?raw';
 import keyboard from 'bootstrap-icons/icons/keyboard.svg?raw';
 import keyboardFill from 'bootstrap-icons/icons/keyboard-fill.svg?raw';
@@ -120,6 +123,8 @@ export const icons = {
   'arrows-expand': arrowsExpand,
   'aspect-ratio': aspectRatio,
   bandaid,
+  bookmark,
+  'bookmark-plus': bookmarkPlus,
   'box-arrow-down': boxArrowDown,
   'box-arrow-right': boxArrowRight,
   'box-arrow-up-right': boxArrowUpRight,
@@ -173,6 +178,7 @@ export const icons = {
   inboxes,
   'info-circle': infoCircle,
   'input-cursor-text': inputCursorText,
+  intersect,
   key,
   keyboard,
   'keyboard-fill': keyboardFill,

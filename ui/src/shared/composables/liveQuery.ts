@@ -11,7 +11,10 @@ import { useQuery, type Query } from './query';
 /** Milliseconds a burst is waited for. */
 const PAUSE = 150;
 
-export function useLiveQuery<T>(ask: () => Promise<T>, stale: readonly Event['type'][]): Query<T> {
+export function useLiveQuery<T>(
+  ask: () => Promise<T>,
+  stale: readonly Event['type'][] | ((event: Event) => boolean),
+): Query<T> {
   const query = useQuery(ask);
   let timer: ReturnType<typeof setTimeout> | undefined;
 
@@ -24,7 +27,7 @@ export function useLiveQuery<T>(ask: () => Promise<T>, stale: readonly Event['ty
 
   const stop = events.listen({
     event: (event) => {
-      if (stale.includes(event.type)) askSoon();
+      if (typeof stale === 'function' ? stale(event) : stale.includes(event.type)) askSoon();
     },
     resync: askSoon,
   });

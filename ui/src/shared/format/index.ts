@@ -91,6 +91,15 @@ export function formatDateTime(at: number): string {
   ).format(at);
 }
 
+/** The day alone: `Nov 22`, with its year where that is another one than `now`'s. */
+export function formatDay(at: number, now: number): string {
+  const year = new Date(at).getFullYear() === new Date(now).getFullYear() ? undefined : 'numeric';
+  return cached(
+    `day${year ?? ''}`,
+    (locale) => new Intl.DateTimeFormat(locale, { month: 'short', day: 'numeric', year }),
+  ).format(at);
+}
+
 /** The time of day: `14:05:09`, or `14:05`. */
 export function formatTime(at: number, precision: 'exact' | 'short' = 'exact'): string {
   const options: Intl.DateTimeFormatOptions = { hour: '2-digit', minute: '2-digit', hourCycle: 'h23' };
