@@ -482,7 +482,7 @@ fn a_full_disk_loses_nothing() {
 
 #[test]
 fn a_full_disk_at_start_up_is_said() {
-    let Some(disk) = SmallDisk::mount(256) else { return };
+    let Some(disk) = SmallDisk::mount(1024) else { return };
     let mut home = Home::with_fake(&Plan::default());
     home.set_data_home(disk.path());
     let filler = disk.fill();

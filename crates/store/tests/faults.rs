@@ -133,7 +133,7 @@ async fn a_full_disk_loses_nothing_and_is_overcome() {
 
 #[tokio::test]
 async fn a_store_cannot_be_made_on_a_full_disk() {
-    let Some(disk) = SmallDisk::mount(256) else { return };
+    let Some(disk) = SmallDisk::mount(1024) else { return };
     let filler = disk.fill();
     let refused = Store::open(disk.path()).await.unwrap_err();
     assert_eq!(refused.body().code, ErrorCode::DiskFull, "{refused:?}");
