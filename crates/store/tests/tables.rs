@@ -326,7 +326,7 @@ async fn a_schedule_and_its_runs_come_back_as_they_were() {
         updated_at: at(0),
     };
     store.schedules().put(&row).await.unwrap();
-    assert_eq!(store.schedules().list().await.unwrap(), [row.clone()]);
+    assert_eq!(store.schedules().list().await.unwrap(), std::slice::from_ref(&row));
     let other = ScheduleRow { id: ScheduleId::new(), ..row.clone() };
     assert!(matches!(store.schedules().put(&other).await, Err(StoreError::ScheduleTaken { .. })));
 
@@ -353,9 +353,9 @@ async fn a_schedule_and_its_runs_come_back_as_they_were() {
     assert_eq!(store.schedules().list().await.unwrap()[0].done_until, at(120));
     store.schedules().interrupt_unfinished(at(200)).await.unwrap();
     let cut = ScheduleRun { outcome: RunOutcome::Interrupted, ended_at: Some(at(200)), ..second };
-    assert_eq!(store.schedules().last_runs().await.unwrap(), [cut.clone()]);
+    assert_eq!(store.schedules().last_runs().await.unwrap(), std::slice::from_ref(&cut));
     let page = |before| ScheduleRunsRequest { id: row.id, before, limit: Some(1) };
-    assert_eq!(store.schedules().runs(&page(None)).await.unwrap(), [cut.clone()]);
+    assert_eq!(store.schedules().runs(&page(None)).await.unwrap(), std::slice::from_ref(&cut));
     assert_eq!(store.schedules().runs(&page(Some(cut.id))).await.unwrap(), [ended]);
     store.schedules().delete(row.id).await.unwrap();
     assert_eq!(store.schedules().runs(&page(None)).await.unwrap(), []);
