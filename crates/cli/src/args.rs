@@ -10,6 +10,7 @@ use voidvm_model::{Bytes, MiB};
 
 use crate::commands::{copies, service, ssh};
 
+use crate::commands::backup::BackupCommand;
 use crate::commands::image::ImageCommand;
 use crate::commands::storage::{PoolCommand, VolumeCommand};
 
@@ -72,6 +73,9 @@ pub(crate) enum Command {
     Export(copies::Export),
     /// Make a machine of a file of another computer or program.
     Import(copies::Import),
+    /// Backups of machines in a directory.
+    #[command(subcommand)]
+    Backup(BackupCommand),
     /// Disk images and ISOs to make machines of.
     #[command(subcommand)]
     Image(ImageCommand),

@@ -228,6 +228,8 @@ pub(crate) enum Subject<'a> {
     Image(ImageId, &'a str),
     /// A volume of a pool.
     Volume(PoolId, &'a str),
+    /// Backups in a directory.
+    Backups(&'a str),
 }
 
 impl<'a> Subject<'a> {
@@ -245,7 +247,7 @@ impl<'a> Subject<'a> {
 
     const fn name(self) -> &'a str {
         match self {
-            Self::Vm(_, name) | Self::Image(_, name) | Self::Volume(_, name) => name,
+            Self::Vm(_, name) | Self::Image(_, name) | Self::Volume(_, name) | Self::Backups(name) => name,
         }
     }
 }

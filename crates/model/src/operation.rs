@@ -5,6 +5,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use ts_rs::TS;
 
+use crate::backup::BackupId;
 use crate::error::ErrorBody;
 use crate::event::Origin;
 use crate::ids::{ImageId, OperationId, PoolId, SnapshotId, VmId};
@@ -73,11 +74,19 @@ pub enum OperationKind {
     SnapshotFork,
     /// Merge layers of disks that no snapshot needs any more.
     SnapshotMerge,
+    /// Back a machine up.
+    BackupRun,
+    /// Check backups.
+    BackupVerify,
+    /// Make a machine of a backup.
+    BackupRestore,
+    /// Remove backups.
+    BackupForget,
 }
 
 impl OperationKind {
     /// Every kind.
-    pub const ALL: [Self; 29] = [
+    pub const ALL: [Self; 33] = [
         Self::Create,
         Self::Update,
         Self::Start,
@@ -107,6 +116,10 @@ impl OperationKind {
         Self::SnapshotDelete,
         Self::SnapshotFork,
         Self::SnapshotMerge,
+        Self::BackupRun,
+        Self::BackupVerify,
+        Self::BackupRestore,
+        Self::BackupForget,
     ];
 
     /// The wire form.
@@ -142,6 +155,10 @@ impl OperationKind {
             Self::SnapshotDelete => "snapshot_delete",
             Self::SnapshotFork => "snapshot_fork",
             Self::SnapshotMerge => "snapshot_merge",
+            Self::BackupRun => "backup_run",
+            Self::BackupVerify => "backup_verify",
+            Self::BackupRestore => "backup_restore",
+            Self::BackupForget => "backup_forget",
         }
     }
 }
@@ -226,6 +243,22 @@ pub enum OperationResult {
         snapshot: SnapshotId,
         /// How long the guest was held, in milliseconds; none where nothing ran.
         pause_ms: Option<f64>,
+    },
+    /// A machine was backed up.
+    BackedUp {
+        /// The backup.
+        backup: BackupId,
+        /// The size of its disks.
+        size: Bytes,
+        /// What it added to the repository.
+        added: Bytes,
+    },
+    /// Backups were checked, and are whole.
+    Verified {
+        /// How many there are.
+        backups: u32,
+        /// What they take in the repository.
+        size: Bytes,
     },
 }
 

@@ -150,6 +150,18 @@ macro_rules! for_each_command {
             snapshot_compare "snapshot.compare" Query Get "/vms/{id}/snapshots/{snapshot}/compare" Read: SnapshotCompareRequest => SnapshotDifference;
             /// The screen at the instant of a snapshot, as a small picture.
             snapshot_picture "snapshot.picture" Query Get "/vms/{id}/snapshots/{snapshot}/picture" Read: SnapshotRef => Option<Picture>;
+            /// Begin backups in a directory.
+            backup_init "backup.init" Mutation Post "/backups/init" Admin: BackupInitRequest => BackupRepository;
+            /// The backups in a directory.
+            backup_list "backup.list" Query Post "/backups/list" Admin: BackupListRequest => BackupList;
+            /// Back a machine up as it is now; a running guest goes on.
+            backup_run "backup.run" Operation Post "/backups/run" Admin: BackupRunRequest => Operation;
+            /// Check that backups are what was written.
+            backup_verify "backup.verify" Operation Post "/backups/verify" Admin: BackupVerifyRequest => Operation;
+            /// Make a new machine of a backup.
+            backup_restore "backup.restore" Operation Post "/backups/restore" Admin: BackupRestoreRequest => Operation;
+            /// Remove backups, and what none of the others needs.
+            backup_forget "backup.forget" Operation Post "/backups/forget" Admin: BackupForgetRequest => Operation;
             /// Every image of the library, by name.
             image_list "image.list" Query Get "/images" Read: Empty => Vec<LibraryImage>;
             /// One image.
@@ -227,6 +239,10 @@ pub mod commands {
         OperationListRequest, OperationRef, Picture, SettingsUpdateRequest, SshAccess, VmCommand,
         VmCreateRequest, VmDeleteRequest, VmKeysRequest, VmListRequest, VmLogs, VmLogsRequest,
         VmMetricsRequest, VmRef, VmStartRequest, VmStopRequest, VmTypeRequest, VmUpdateRequest,
+    };
+    pub use crate::backup::{
+        BackupForgetRequest, BackupInitRequest, BackupList, BackupListRequest, BackupRepository,
+        BackupRestoreRequest, BackupRunRequest, BackupVerifyRequest,
     };
     pub use crate::guest_os::{OsDetectRequest, OsListRequest, OsPreset};
     pub use crate::image::{

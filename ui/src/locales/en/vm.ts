@@ -67,6 +67,10 @@ export default {
     volume_reclaim: 'Reclaim space',
     volume_check: 'Check volume',
     volume_delete: 'Delete volume',
+    backup_run: 'Back up',
+    backup_verify: 'Verify backups',
+    backup_restore: 'Restore backup',
+    backup_forget: 'Remove backups',
     of: '{what} · {name}',
   },
   status: {

@@ -69,6 +69,10 @@ export default {
     volume_reclaim: '回收空间',
     volume_check: '检查卷',
     volume_delete: '删除卷',
+    backup_run: '备份',
+    backup_verify: '校验备份',
+    backup_restore: '恢复备份',
+    backup_forget: '移除备份',
     of: '{what} · {name}',
   },
   status: {
