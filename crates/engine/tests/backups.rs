@@ -18,7 +18,9 @@ use voidvm_model::backup::{
     BackupPassword, BackupRestoreRequest, BackupRunRequest, BackupVerifyRequest,
 };
 use voidvm_model::spec::{Disk, DiskFormat, FileOwner};
-use voidvm_model::{ErrorCode, MachineSpec, OperationKind, OperationResult, Origin, VmId, VmView};
+use voidvm_model::{
+    ErrorCode, MachineSpec, OperationKind, OperationResult, OperationStatus, Origin, VmId, VmView,
+};
 use voidvm_store::VmRow;
 use voidvm_testkit::Plan;
 
@@ -105,14 +107,25 @@ impl Lab {
         assert_eq!((ended.kind, ended.vm_id), (OperationKind::BackupRun, Some(self.id)));
         let Some(OperationResult::BackedUp { backup, size, .. }) = ended.result else { panic!("{ended:?}") };
         assert_eq!(size.0, 18 << 20);
-        // Nothing of it is left: no snapshot, layer or socket.
-        assert!(self.rig.engine.snapshots(self.id).await.unwrap().snapshots.is_empty());
+        self.is_clean().await;
+        backup
+    }
+
+    /// Waits until nothing of a backup is left: no snapshot, socket or layer. QEMU knows what it writes to by a layer's name.
+    async fn is_clean(&self) {
         let names = |dir: &Path| -> Vec<String> {
             let entries = std::fs::read_dir(dir).unwrap().flatten();
             entries.map(|entry| entry.file_name().into_string().unwrap()).collect()
         };
-        assert!(!names(&self.rig.config.runtime_dir).iter().any(|name| name.starts_with("nbd")));
-        backup
+        let clean = async || {
+            let mut left = names(&self.rig.config.runtime_dir);
+            left.extend(names(&self.rig.config.machine_dir(self.id)));
+            left.retain(|name| ["nbd-", "base-", "snapshots"].iter().any(|start| name.starts_with(start)));
+            let expected = if self.rig.engine.get(self.id).unwrap().run.is_some() { 2 } else { 0 };
+            let snapshots = self.rig.engine.snapshots(self.id).await.unwrap().snapshots;
+            (left.len() == expected && snapshots.is_empty()).then_some(())
+        };
+        voidvm_testkit::wait_until_async(common::SOON, "nothing is left of a backup", clean).await;
     }
 
     async fn list(&self) -> Vec<Backup> {
@@ -148,6 +161,8 @@ async fn a_real_machine_comes_back_where_there_is_only_the_folder() {
     lab.rig.start(lab.id).await;
     let running = lab.back_up().await;
     assert!(lab.rig.engine.get(lab.id).unwrap().run.is_some());
+    lab.rig.force_off(lab.id).await;
+    lab.is_clean().await;
     let list = lab.list().await;
     let said: Vec<_> = list.iter().map(|backup| (backup.id, backup.machines[0].consistency)).collect();
     assert_eq!(said, [(stopped, BackupConsistency::Stopped), (running, BackupConsistency::Crash)]);
@@ -221,6 +236,25 @@ async fn encrypted_backups_of_a_real_machine_open_with_the_keychain_or_the_passw
         assert_eq!(refused.field.as_deref(), Some(field), "{refused:?}");
     }
     restored(&far, lab.restore(backup, password)).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_real_backup_that_is_given_up_leaves_nothing() {
+    let Some((lab, _)) = Lab::new(false).await else { return };
+    // Long enough to be given up in the middle of it.
+    write(&lab.disk(0), "truncate 1G");
+    write(&lab.disk(0), "write -P 3 0 800M");
+    let request = BackupRunRequest { id: lab.id, directory: lab.directory(), password: None };
+    let operation = lab.rig.engine.back_up(request, Origin::Cli).await.unwrap();
+    let reads = async || {
+        let now = lab.rig.engine.operation_wait(operation.id, Duration::ZERO).await.unwrap();
+        now.progress.filter(|progress| progress.done > 0)
+    };
+    voidvm_testkit::wait_until_async(common::SOON, "the backup reads", reads).await;
+    lab.rig.engine.cancel(operation.id).await.unwrap();
+    assert_eq!(lab.rig.end(&operation).await.status, OperationStatus::Cancelled);
+    assert!(lab.list().await.is_empty());
+    lab.is_clean().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

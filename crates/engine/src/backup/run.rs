@@ -31,7 +31,9 @@ use crate::guest;
 use crate::ledger::Cancel;
 use crate::ops::files;
 use crate::shared::Shared;
-use crate::snapshot::{Job, Memory, Wish, begin_job, kept_dir, kept_files, names, remove, take, writable};
+use crate::snapshot::{
+    Job, Memory, Wish, begin_job, kept_dir, kept_files, merge_at_rest, names, remove, take, writable,
+};
 use crate::supervisor::lend::Loan;
 
 /// The tag of a backup's snapshot, and the first word of its name.
@@ -148,8 +150,12 @@ async fn store(
         done
     })
     .await;
-    // They are killed if they have not ended yet.
-    drop(servers);
+    // The layers can be merged when nobody has them open any more.
+    for server in servers {
+        if let Err(error) = server.ended().await {
+            tracing::debug!(%error, "a layer was read to its end, and then something was wrong");
+        }
+    }
     done
 }
 
@@ -161,6 +167,10 @@ async fn clear_away(job: &Job, id: SnapshotId) {
     };
     if let Err(error) = cleared.await {
         tracing::warn!(vm = %job.machine.id, %error, "the snapshot of a backup is left");
+    }
+    if job.cancel.is_cancelled() && !job.shared.closing.is_cancelled() {
+        // Who gave the backup up did not mean the layers, which are merged with the work itself else.
+        merge_at_rest(&job.shared, job.machine.id).await;
     }
 }
 

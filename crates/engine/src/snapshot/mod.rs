@@ -40,6 +40,6 @@ pub(crate) use job::{Job, begin as begin_job};
 pub(crate) use kept::{dir as kept_dir, dirs as kept_dirs, files_in as kept_files};
 pub(crate) use layers::{drop_twins, writable};
 pub(crate) use list::{picture, tree, update};
-pub(crate) use merge::merge_left_over;
+pub(crate) use merge::{look as merge_at_rest, merge_left_over};
 pub(crate) use restore::restore;
 pub(crate) use take::{Memory, Wish, create, take};
