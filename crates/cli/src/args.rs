@@ -10,6 +10,7 @@ use voidvm_model::{Bytes, MiB};
 
 use crate::commands::{copies, service, ssh};
 
+use crate::commands::backup::BackupCommand;
 use crate::commands::image::ImageCommand;
 use crate::commands::schedule::ScheduleCommand;
 use crate::commands::snapshot::SnapshotCommand;
@@ -74,6 +75,9 @@ pub(crate) enum Command {
     Export(copies::Export),
     /// Make a machine of a file of another computer or program.
     Import(copies::Import),
+    /// Backups of machines in a directory.
+    #[command(subcommand)]
+    Backup(BackupCommand),
     /// Disk images and ISOs to make machines of.
     #[command(subcommand)]
     Image(ImageCommand),

@@ -1,6 +1,7 @@
 //! The engine as the host uses it: open, ask, watch, close.
 
 mod autostart;
+mod backups;
 mod copies;
 mod snapshots;
 

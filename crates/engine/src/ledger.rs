@@ -230,6 +230,8 @@ pub(crate) enum Subject<'a> {
     Volume(PoolId, &'a str),
     /// A schedule.
     Schedule(&'a str),
+    /// Backups in a directory.
+    Backups(&'a str),
 }
 
 impl<'a> Subject<'a> {
@@ -247,7 +249,11 @@ impl<'a> Subject<'a> {
 
     const fn name(self) -> &'a str {
         match self {
-            Self::Vm(_, name) | Self::Image(_, name) | Self::Volume(_, name) | Self::Schedule(name) => name,
+            Self::Vm(_, name)
+            | Self::Image(_, name)
+            | Self::Volume(_, name)
+            | Self::Schedule(name)
+            | Self::Backups(name) => name,
         }
     }
 }

@@ -12,6 +12,7 @@
 //! ```
 //! What is absent: SQL, arguments of QEMU, pixels of a console, and any face of the product.
 
+mod backup;
 mod bus;
 mod config;
 mod disposable;

@@ -377,6 +377,46 @@ impl Handlers for Host {
         self.engine().snapshot_picture(request).await
     }
 
+    async fn backup_init(
+        &self,
+        request: BackupInitRequest,
+        _: &Caller,
+    ) -> Result<BackupRepository, ErrorBody> {
+        self.engine().init_backups(request).await
+    }
+
+    async fn backup_list(&self, request: BackupListRequest, _: &Caller) -> Result<BackupList, ErrorBody> {
+        self.engine().backups(request).await
+    }
+
+    async fn backup_run(&self, request: BackupRunRequest, caller: &Caller) -> Result<Operation, ErrorBody> {
+        self.engine().back_up(request, caller.origin).await
+    }
+
+    async fn backup_verify(
+        &self,
+        request: BackupVerifyRequest,
+        caller: &Caller,
+    ) -> Result<Operation, ErrorBody> {
+        self.engine().verify_backups(request, caller.origin).await
+    }
+
+    async fn backup_restore(
+        &self,
+        request: BackupRestoreRequest,
+        caller: &Caller,
+    ) -> Result<Operation, ErrorBody> {
+        self.engine().restore_backup(request, caller.origin).await
+    }
+
+    async fn backup_forget(
+        &self,
+        request: BackupForgetRequest,
+        caller: &Caller,
+    ) -> Result<Operation, ErrorBody> {
+        self.engine().forget_backups(request, caller.origin).await
+    }
+
     async fn vm_clone(&self, request: VmCloneRequest, caller: &Caller) -> Result<Operation, ErrorBody> {
         self.0.engine.clone_machine(request, caller.origin).await
     }

@@ -8,10 +8,12 @@
 //! * [`operation`]: work that takes time, as rows that outlive a crash.
 //! * [`image`], [`storage`], [`transfer`], [`guest_os`]: the library, pools and volumes, copies of machines, presets.
 //! * [`snapshot`]: machine snapshots; [`schedule`]: those that nobody asks for.
+//! * [`backup`]: backups in a folder.
 //! * [`contract`]: the command list and its requests; [`event`]: what changes are announced.
 //! * [`input`]: keys and pointer of a console.
 //! * [`error`]: the closed set of error codes with their HTTP status and exit code.
 
+pub mod backup;
 pub mod contract;
 pub mod error;
 pub mod event;

@@ -5,6 +5,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use ts_rs::TS;
 
+use crate::backup::BackupId;
 use crate::error::ErrorBody;
 use crate::event::Origin;
 use crate::ids::{ImageId, OperationId, PoolId, SnapshotId, VmId};
@@ -75,11 +76,19 @@ pub enum OperationKind {
     SnapshotMerge,
     /// Take the snapshots of a schedule, and remove those it keeps no longer.
     ScheduleRun,
+    /// Back a machine up.
+    BackupRun,
+    /// Check backups.
+    BackupVerify,
+    /// Make a machine of a backup.
+    BackupRestore,
+    /// Remove backups.
+    BackupForget,
 }
 
 impl OperationKind {
     /// Every kind.
-    pub const ALL: [Self; 30] = [
+    pub const ALL: [Self; 34] = [
         Self::Create,
         Self::Update,
         Self::Start,
@@ -110,6 +119,10 @@ impl OperationKind {
         Self::SnapshotFork,
         Self::SnapshotMerge,
         Self::ScheduleRun,
+        Self::BackupRun,
+        Self::BackupVerify,
+        Self::BackupRestore,
+        Self::BackupForget,
     ];
 
     /// The wire form.
@@ -146,6 +159,10 @@ impl OperationKind {
             Self::SnapshotFork => "snapshot_fork",
             Self::SnapshotMerge => "snapshot_merge",
             Self::ScheduleRun => "schedule_run",
+            Self::BackupRun => "backup_run",
+            Self::BackupVerify => "backup_verify",
+            Self::BackupRestore => "backup_restore",
+            Self::BackupForget => "backup_forget",
         }
     }
 }
@@ -230,6 +247,22 @@ pub enum OperationResult {
         snapshot: SnapshotId,
         /// How long the guest was held, in milliseconds; none where nothing ran.
         pause_ms: Option<f64>,
+    },
+    /// A machine was backed up.
+    BackedUp {
+        /// The backup.
+        backup: BackupId,
+        /// The size of its disks.
+        size: Bytes,
+        /// What it added to the repository.
+        added: Bytes,
+    },
+    /// Backups were checked, and are whole.
+    Verified {
+        /// How many there are.
+        backups: u32,
+        /// What they take in the repository.
+        size: Bytes,
     },
 }
 

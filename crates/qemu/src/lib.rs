@@ -8,7 +8,7 @@
 //! * [`companion`]: the programs beside it (TPM, folders, networks).
 //! * [`qmp`]: the monitor's protocol over a unix socket; [`agent`]: the guest agent's.
 //! * [`probe`]: which QEMU this is and whether KVM really works; [`firmware`]: OVMF.
-//! * [`image`]: look at, make, copy, grow and check disk images.
+//! * [`image`]: look at, make, copy, grow and check disk images; [`nbd`]: read and write them at offsets.
 //! * [`keys`]: key names and how a text is typed; [`secret`]: the keys of disks.
 //!
 //! ```text
@@ -24,6 +24,7 @@ mod failure;
 pub mod firmware;
 pub mod image;
 pub mod keys;
+pub mod nbd;
 pub mod probe;
 pub mod process;
 pub mod qmp;

@@ -1,5 +1,6 @@
 //! Each command of the grammar, ending in the contract's commands.
 
+pub(crate) mod backup;
 mod change;
 mod console;
 pub(crate) mod copies;
@@ -67,6 +68,7 @@ async fn with_engine(command: Command, client: &Client, format: Format) -> Resul
         Command::Clone(args) => copies::clone(args, client, format).await,
         Command::Export(args) => copies::export(args, client, format).await,
         Command::Import(args) => copies::import(args, client, format).await,
+        Command::Backup(command) => backup::backup(command, client, format).await,
         Command::Image(command) => image::image(command, client, format).await,
         Command::Snapshot(command) => snapshot::snapshot(command, client, format).await,
         Command::Pool(command) => storage::pool(command, client, format).await,

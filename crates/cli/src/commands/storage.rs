@@ -263,7 +263,7 @@ async fn act(
             line(format_args!("{subject}: {} errors, {} leaks{mended}", found.corruptions, found.leaks))
         }
         Some(OperationResult::Removed { bytes }) => line(format_args!("{subject}: removed, {bytes} freed")),
-        Some(OperationResult::Snapshotted { .. }) | None => line(format_args!("{subject}: {done}")),
+        _ => line(format_args!("{subject}: {done}")),
     }
 }
 

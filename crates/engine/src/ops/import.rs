@@ -189,7 +189,7 @@ fn decoder(path: &Path) -> Result<impl Read, ErrorBody> {
 }
 
 /// Takes out what is of the computer the machine comes from and not of this one.
-fn leave_host(spec: &mut MachineSpec) -> Vec<Unsupported> {
+pub(crate) fn leave_host(spec: &mut MachineSpec) -> Vec<Unsupported> {
     let mut left = Vec::new();
     spec.shares.retain(|share| {
         let there = share.folder.is_dir();
@@ -244,7 +244,7 @@ impl Recipe for Import {
 }
 
 /// Addresses and ports nobody here has.
-fn refresh(shared: &Shared, spec: &mut MachineSpec) {
+pub(crate) fn refresh(shared: &Shared, spec: &mut MachineSpec) {
     let views = shared.fleet.views();
     let macs: Vec<MacAddr> = views.iter().flat_map(|view| view.spec.nics.iter().map(|nic| nic.mac)).collect();
     let mut taken: Vec<PortForward> =

@@ -3,13 +3,14 @@
 use std::sync::Arc;
 
 use voidvm_model::snapshot::SnapshotRef;
-use voidvm_model::{Bytes, ErrorBody, Operation, OperationKind, OperationResult, Origin};
+use voidvm_model::{Bytes, ErrorBody, Operation, OperationKind, OperationResult, Origin, SnapshotId};
 use voidvm_store::IntentAction;
 
-use super::job::{self, blocking};
+use super::job::{self, Job, blocking};
 use super::{kept, merge, names};
 use crate::ledger::Cancel;
 use crate::shared::Shared;
+use crate::supervisor::lend::Loan;
 
 /// Checks a request and begins the work.
 ///
@@ -26,21 +27,30 @@ pub(crate) async fn delete(
     let kind = OperationKind::SnapshotDelete;
     job::begin(shared, machine, (kind, origin, Cancel::Heeded), move |job| async move {
         let loan = job.borrow().await?;
-        let dir = kept::dir(&job.machine_dir(), id);
         let before = super::list::taken(&job.shared, job.vm()).await?;
-        let intent = job.intend(IntentAction::SnapshotRemove, vec![dir.clone()]).await?;
-        let removed = job.shared.store.snapshots().remove(id).await.map_err(|error| error.body());
-        if let Err(error) = removed {
-            job.settled(intent).await;
-            return Err(error);
-        }
-        job.announce();
-        blocking(move || kept::remove(&dir)).await?;
-        job.settled(intent).await;
-        // The snapshot is gone; what is left of its layers can be merged later as well.
-        merge::quietly(&job, &loan).await;
+        remove(&job, &loan, id).await?;
         let after = super::list::taken(&job.shared, job.vm()).await?;
         Ok(Some(OperationResult::Removed { bytes: Bytes(before.saturating_sub(after)) }))
     })
     .await
+}
+
+/// Removes a snapshot of a machine on loan.
+///
+/// # Errors
+/// The store's: then it is still there; a file of it that cannot be removed.
+pub(crate) async fn remove(job: &Job, loan: &Loan, id: SnapshotId) -> Result<(), ErrorBody> {
+    let dir = kept::dir(&job.machine_dir(), id);
+    let intent = job.intend(IntentAction::SnapshotRemove, vec![dir.clone()]).await?;
+    let removed = job.shared.store.snapshots().remove(id).await.map_err(|error| error.body());
+    if let Err(error) = removed {
+        job.settled(intent).await;
+        return Err(error);
+    }
+    job.announce();
+    blocking(move || kept::remove(&dir)).await?;
+    job.settled(intent).await;
+    // The snapshot is gone; what is left of its layers can be merged later as well.
+    merge::quietly(job, loan).await;
+    Ok(())
 }

@@ -23,27 +23,27 @@ use crate::supervisor::lend::Loan;
 
 /// What the work has in hand.
 pub(crate) struct Job {
-    pub(super) shared: Arc<Shared>,
-    pub(super) machine: Arc<Machine>,
-    pub(super) img: QemuImg,
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) machine: Arc<Machine>,
+    pub(crate) img: QemuImg,
     pub(super) operation: OperationId,
     pub(super) origin: Origin,
     /// Somebody gives it up, or the engine ends.
-    pub(super) cancel: CancellationToken,
+    pub(crate) cancel: CancellationToken,
     /// How much is done.
-    pub(super) progress: watch::Sender<Option<Progress>>,
+    pub(crate) progress: watch::Sender<Option<Progress>>,
     sealing: Arc<Notify>,
 }
 
 /// What came of it.
-pub(super) type Came = Result<Option<OperationResult>, ErrorBody>;
+pub(crate) type Came = Result<Option<OperationResult>, ErrorBody>;
 
 impl Job {
     pub(super) fn vm(&self) -> VmId {
         self.machine.id
     }
 
-    pub(super) fn machine_dir(&self) -> PathBuf {
+    pub(crate) fn machine_dir(&self) -> PathBuf {
         self.shared.config.machine_dir(self.machine.id)
     }
 
@@ -63,7 +63,7 @@ impl Job {
     ///
     /// # Errors
     /// What is in the way; [`ErrorCode::Cancelled`].
-    pub(super) async fn borrow(&self) -> Result<Loan, ErrorBody> {
+    pub(crate) async fn borrow(&self) -> Result<Loan, ErrorBody> {
         tokio::select! {
             biased;
             () = self.cancel.cancelled() => Err(given_up()),
@@ -92,7 +92,7 @@ impl Job {
     }
 
     /// The machine's snapshots, oldest first.
-    pub(super) async fn rows(&self) -> Result<Vec<SnapshotRow>, ErrorBody> {
+    pub(crate) async fn rows(&self) -> Result<Vec<SnapshotRow>, ErrorBody> {
         self.shared.store.snapshots().of(self.machine.id).await.map_err(|error| error.body())
     }
 
@@ -110,7 +110,7 @@ pub(super) fn given_up() -> ErrorBody {
 ///
 /// # Errors
 /// The store's; [`ErrorCode::Busy`] when the engine ends; no `qemu-img`.
-pub(super) async fn begin<F, Fut>(
+pub(crate) async fn begin<F, Fut>(
     shared: &Arc<Shared>,
     machine: Arc<Machine>,
     (kind, origin, cancel): (OperationKind, Origin, Cancel),

@@ -30,7 +30,7 @@ pub(super) struct WhatRan {
     pub(super) record: RunRecord,
 }
 
-pub(super) fn dir(machine_dir: &Path, id: SnapshotId) -> PathBuf {
+pub(crate) fn dir(machine_dir: &Path, id: SnapshotId) -> PathBuf {
     machine_dir.join(HOME).join(id.to_string())
 }
 

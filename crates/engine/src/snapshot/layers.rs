@@ -54,7 +54,7 @@ fn layer_of(machine_dir: &Path, node: &str) -> Option<PathBuf> {
 ///
 /// # Errors
 /// [`ErrorCode::Unsupported`] with the field, when one of them cannot have layers.
-pub(super) fn writable<'a>(dir: &Path, spec: &'a MachineSpec) -> Result<Vec<&'a Disk>, ErrorBody> {
+pub(crate) fn writable<'a>(dir: &Path, spec: &'a MachineSpec) -> Result<Vec<&'a Disk>, ErrorBody> {
     for (at, disk) in spec.disks.iter().enumerate().filter(|(_, disk)| !disk.read_only) {
         let refused = |why: &str, hint: &str| {
             Err(ErrorBody::new(ErrorCode::Unsupported, format!("{} {why}", disk.file.display()))

@@ -388,7 +388,7 @@ pub(crate) async fn merge_left_over(shared: Weak<Shared>) {
 }
 
 /// Begins to merge a machine's layers, if there is anything to merge and it rests.
-async fn look(shared: &Arc<Shared>, id: VmId) {
+pub(crate) async fn look(shared: &Arc<Shared>, id: VmId) {
     let Ok(machine) = shared.fleet.get(id) else { return };
     let rests = matches!(machine.view().state, VmState::Stopped | VmState::Crashed);
     if !rests || !matches!(folds(shared, id).await, Ok(folds) if !folds.is_empty()) {

@@ -32,7 +32,7 @@ pub(super) fn check(name: &str, rows: &[SnapshotRow]) -> Result<(), ErrorBody> {
 }
 
 /// A name that no snapshot of the machine has: the wanted one, or with a number behind it.
-pub(super) fn free(wanted: &str, rows: &[SnapshotRow]) -> String {
+pub(crate) fn free(wanted: &str, rows: &[SnapshotRow]) -> String {
     let taken = |name: &str| rows.iter().any(|row| row.name == name);
     if !taken(wanted) {
         return wanted.to_owned();
@@ -41,7 +41,7 @@ pub(super) fn free(wanted: &str, rows: &[SnapshotRow]) -> String {
 }
 
 /// What one without a name is called.
-pub(super) fn of_now(word: &str, now: Timestamp) -> String {
+pub(crate) fn of_now(word: &str, now: Timestamp) -> String {
     format!("{word} {}", now.to_zoned(TimeZone::system()).strftime("%Y-%m-%d %H:%M"))
 }
 

@@ -166,6 +166,18 @@ macro_rules! for_each_command {
             schedule_runs "schedule.runs" Query Get "/schedules/{id}/runs" Read: ScheduleRunsRequest => Vec<ScheduleRun>;
             /// What a schedule would do: its next runs, and which snapshots it would keep and remove now.
             schedule_preview "schedule.preview" Query Post "/schedules/preview" Read: SchedulePreviewRequest => SchedulePreview;
+            /// Begin backups in a directory.
+            backup_init "backup.init" Mutation Post "/backups/init" Admin: BackupInitRequest => BackupRepository;
+            /// The backups in a directory.
+            backup_list "backup.list" Query Post "/backups/list" Admin: BackupListRequest => BackupList;
+            /// Back a machine up as it is now; a running guest goes on.
+            backup_run "backup.run" Operation Post "/backups/run" Admin: BackupRunRequest => Operation;
+            /// Check that backups are what was written.
+            backup_verify "backup.verify" Operation Post "/backups/verify" Admin: BackupVerifyRequest => Operation;
+            /// Make a new machine of a backup.
+            backup_restore "backup.restore" Operation Post "/backups/restore" Admin: BackupRestoreRequest => Operation;
+            /// Remove backups, and what none of the others needs.
+            backup_forget "backup.forget" Operation Post "/backups/forget" Admin: BackupForgetRequest => Operation;
             /// Every image of the library, by name.
             image_list "image.list" Query Get "/images" Read: Empty => Vec<LibraryImage>;
             /// One image.
@@ -243,6 +255,10 @@ pub mod commands {
         OperationListRequest, OperationRef, Picture, SettingsUpdateRequest, SshAccess, VmCommand,
         VmCreateRequest, VmDeleteRequest, VmKeysRequest, VmListRequest, VmLogs, VmLogsRequest,
         VmMetricsRequest, VmRef, VmStartRequest, VmStopRequest, VmTypeRequest, VmUpdateRequest,
+    };
+    pub use crate::backup::{
+        BackupForgetRequest, BackupInitRequest, BackupList, BackupListRequest, BackupRepository,
+        BackupRestoreRequest, BackupRunRequest, BackupVerifyRequest,
     };
     pub use crate::guest_os::{OsDetectRequest, OsListRequest, OsPreset};
     pub use crate::image::{

@@ -74,6 +74,10 @@ export default {
     snapshot_fork: 'Fork snapshot',
     snapshot_merge: 'Merge disk layers',
     schedule_run: 'Scheduled snapshots',
+    backup_run: 'Back up',
+    backup_verify: 'Verify backups',
+    backup_restore: 'Restore backup',
+    backup_forget: 'Remove backups',
     of: '{what} · {name}',
   },
   status: {

@@ -76,6 +76,10 @@ export default {
     snapshot_fork: '派生虚拟机',
     snapshot_merge: '合并磁盘层',
     schedule_run: '计划快照',
+    backup_run: '备份',
+    backup_verify: '校验备份',
+    backup_restore: '恢复备份',
+    backup_forget: '移除备份',
     of: '{what} · {name}',
   },
   status: {

@@ -1,0 +1,277 @@
+//! Backups on the real QEMU, translated, with a guest that is only firmware; restored where there is only the folder.
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::print_stderr,
+    reason = "a test fails by panicking, and says what it skips"
+)]
+
+mod common;
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use common::{Rig, row, spec};
+use voidvm_model::backup::{
+    Backup, BackupConsistency, BackupForgetRequest, BackupId, BackupInitRequest, BackupListRequest,
+    BackupPassword, BackupRestoreRequest, BackupRunRequest, BackupVerifyRequest,
+};
+use voidvm_model::spec::{Disk, DiskFormat, FileOwner};
+use voidvm_model::{
+    ErrorCode, MachineSpec, OperationKind, OperationResult, OperationStatus, Origin, VmId, VmView,
+};
+use voidvm_store::VmRow;
+use voidvm_testkit::Plan;
+
+struct Lab {
+    rig: Rig,
+    id: VmId,
+    repository: PathBuf,
+}
+
+impl Drop for Lab {
+    fn drop(&mut self) {
+        for run in self.rig.engine.list().into_iter().filter_map(|vm| vm.run) {
+            voidvm_testkit::fake::kill(run.pid);
+        }
+    }
+}
+
+async fn rig() -> Option<Rig> {
+    let binary = PathBuf::from("/usr/bin/qemu-system-x86_64");
+    if !binary.exists() || !Path::new("/usr/bin/qemu-nbd").exists() {
+        eprintln!("skipped: no QEMU here");
+        return None;
+    }
+    let plan = Plan::default();
+    let rig = Rig::with(&plan, &[], |config| {
+        config.preferences.qemu_binary = Some(binary);
+        config.timing.mute_after = Duration::from_secs(20);
+        config.timing.heartbeat = Duration::from_secs(2);
+    });
+    Some(rig.await)
+}
+
+fn run(command: &mut Command) {
+    let output = command.output().unwrap();
+    assert!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
+}
+
+fn write(disk: &Path, line: &str) {
+    run(Command::new("qemu-io").args(["-f", "qcow2", "-c", line]).arg(disk));
+}
+
+/// What a guest sees of a disk.
+fn content(disk: &Path, scratch: &Path) -> Vec<u8> {
+    let raw = scratch.join("raw");
+    run(Command::new("qemu-img").args(["convert", "-U", "-f", "qcow2", "-O", "raw"]).arg(disk).arg(&raw));
+    std::fs::read(raw).unwrap()
+}
+
+impl Lab {
+    /// A machine with two disks, one of them on another image, and an empty repository.
+    async fn new(encrypt: bool) -> Option<(Self, Option<BackupPassword>)> {
+        let rig = rig().await?;
+        let vm = row("lab", spec());
+        let dir = rig.config.machine_dir(vm.id);
+        std::fs::create_dir_all(&dir).unwrap();
+        let disks = ["disk0", "disk1"].map(|name| {
+            let file = dir.join(format!("{name}.qcow2"));
+            run(Command::new("qemu-img").args(["create", "-q", "-f", "qcow2"]).arg(&file).arg("9M"));
+            write(&file, "write -P 1 1M 200k");
+            Disk::new(name.parse().unwrap(), file, DiskFormat::Qcow2, FileOwner::Machine)
+        });
+        std::fs::write(dir.join("seed.iso"), b"seed").unwrap();
+        let spec = MachineSpec { disks: disks.to_vec(), ..spec() };
+        rig.store.vms().insert(&VmRow { spec, description: "mine".into(), ..vm.clone() }).await.unwrap();
+        let repository = rig.dir.path().join("backups");
+        let lab = Self { rig: rig.reopen().await, id: vm.id, repository };
+        let request = BackupInitRequest { directory: lab.directory(), encrypt };
+        let made = lab.rig.engine.init_backups(request).await.unwrap();
+        assert_eq!((made.password.is_some(), made.remembered), (encrypt, encrypt));
+        Some((lab, made.password))
+    }
+
+    fn directory(&self) -> String {
+        self.repository.to_str().unwrap().to_owned()
+    }
+
+    fn disk(&self, number: usize) -> PathBuf {
+        self.rig.config.machine_dir(self.id).join(format!("disk{number}.qcow2"))
+    }
+
+    async fn back_up(&self) -> BackupId {
+        let request = BackupRunRequest { id: self.id, directory: self.directory(), password: None };
+        let ended = self.rig.succeeded(self.rig.engine.back_up(request, Origin::Cli).await).await;
+        assert_eq!((ended.kind, ended.vm_id), (OperationKind::BackupRun, Some(self.id)));
+        let Some(OperationResult::BackedUp { backup, size, .. }) = ended.result else { panic!("{ended:?}") };
+        assert_eq!(size.0, 18 << 20);
+        self.is_clean().await;
+        backup
+    }
+
+    /// Waits until nothing of a backup is left: no snapshot, socket or layer. QEMU knows what it writes to by a layer's name.
+    async fn is_clean(&self) {
+        let names = |dir: &Path| -> Vec<String> {
+            let entries = std::fs::read_dir(dir).unwrap().flatten();
+            entries.map(|entry| entry.file_name().into_string().unwrap()).collect()
+        };
+        let clean = async || {
+            let mut left = names(&self.rig.config.runtime_dir);
+            left.extend(names(&self.rig.config.machine_dir(self.id)));
+            left.retain(|name| ["nbd-", "base-", "snapshots"].iter().any(|start| name.starts_with(start)));
+            let expected = if self.rig.engine.get(self.id).unwrap().run.is_some() { 2 } else { 0 };
+            let snapshots = self.rig.engine.snapshots(self.id).await.unwrap().snapshots;
+            (left.len() == expected && snapshots.is_empty()).then_some(())
+        };
+        voidvm_testkit::wait_until_async(common::SOON, "nothing is left of a backup", clean).await;
+    }
+
+    async fn list(&self) -> Vec<Backup> {
+        let request = BackupListRequest { directory: self.directory(), password: None };
+        let list = self.rig.engine.backups(request).await.unwrap();
+        assert!(list.damaged.is_empty());
+        list.backups
+    }
+
+    fn verify(&self, data: bool) -> BackupVerifyRequest {
+        BackupVerifyRequest { directory: self.directory(), password: None, data }
+    }
+
+    fn restore(&self, backup: BackupId, password: Option<BackupPassword>) -> BackupRestoreRequest {
+        let (directory, name) = (self.directory(), Some("again".to_owned()));
+        BackupRestoreRequest { directory, password, backup, machine: None, name, start: false }
+    }
+}
+
+async fn restored(rig: &Rig, request: BackupRestoreRequest) -> VmView {
+    let ended = rig.succeeded(rig.engine.restore_backup(request, Origin::Cli).await).await;
+    rig.engine.get(ended.vm_id.unwrap()).unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_real_machine_comes_back_where_there_is_only_the_folder() {
+    let Some((lab, _)) = Lab::new(false).await else { return };
+    let scratch = tempfile::tempdir().unwrap();
+    let before = [0, 1].map(|disk| content(&lab.disk(disk), scratch.path()));
+    let stopped = lab.back_up().await;
+    write(&lab.disk(1), "write -P 7 5M 1M");
+    let after = content(&lab.disk(1), scratch.path());
+    lab.rig.start(lab.id).await;
+    let running = lab.back_up().await;
+    assert!(lab.rig.engine.get(lab.id).unwrap().run.is_some());
+    lab.rig.force_off(lab.id).await;
+    lab.is_clean().await;
+    let list = lab.list().await;
+    let said: Vec<_> = list.iter().map(|backup| (backup.id, backup.machines[0].consistency)).collect();
+    assert_eq!(said, [(stopped, BackupConsistency::Stopped), (running, BackupConsistency::Crash)]);
+    assert!(list[1].added.unwrap().0 < 100 << 10, "what is there is not stored again: {list:?}");
+    for data in [false, true] {
+        let ended =
+            lab.rig.succeeded(lab.rig.engine.verify_backups(lab.verify(data), Origin::Cli).await).await;
+        assert!(matches!(ended.result, Some(OperationResult::Verified { backups: 2, .. })), "{ended:?}");
+    }
+
+    let far = rig().await.unwrap();
+    let vm = restored(&far, lab.restore(stopped, None)).await;
+    assert_eq!((vm.name.as_str(), vm.description.as_str()), ("again", "mine"));
+    let dir = far.config.machine_dir(vm.id);
+    assert_eq!(std::fs::read(dir.join("seed.iso")).unwrap(), b"seed");
+    for (disk, before) in vm.spec.disks.iter().zip(&before) {
+        assert_eq!(disk.file.parent(), Some(dir.as_path()));
+        assert!(content(&disk.file, scratch.path()) == *before, "{disk:?}");
+        run(Command::new("qemu-img").args(["check", "-q"]).arg(&disk.file));
+    }
+    let request = BackupRestoreRequest { name: Some("later".into()), ..lab.restore(running, None) };
+    let later = restored(&far, request).await;
+    assert!(content(&later.spec.disks[1].file, scratch.path()) == after);
+
+    let forget = BackupForgetRequest { directory: lab.directory(), password: None, backups: vec![running] };
+    let ended = lab.rig.succeeded(lab.rig.engine.forget_backups(forget, Origin::Cli).await).await;
+    assert!(matches!(ended.result, Some(OperationResult::Removed { bytes }) if bytes.0 > 0), "{ended:?}");
+    assert_eq!(lab.list().await.len(), 1);
+    let gone = far.engine.restore_backup(lab.restore(running, None), Origin::Cli).await.unwrap_err();
+    assert_eq!(gone.code, ErrorCode::NotFound, "{gone:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_flipped_bit_is_found_and_what_is_not_sound_makes_no_real_machine() {
+    let Some((lab, _)) = Lab::new(false).await else { return };
+    let backup = lab.back_up().await;
+    let packs = std::fs::read_dir(lab.repository.join("data")).unwrap().flatten();
+    let files = packs.flat_map(|dir| std::fs::read_dir(dir.path()).unwrap().flatten());
+    for file in files {
+        let path = file.path();
+        let mut bytes = std::fs::read(&path).unwrap();
+        bytes[20] ^= 1;
+        let mut permissions = std::fs::metadata(&path).unwrap().permissions();
+        std::os::unix::fs::PermissionsExt::set_mode(&mut permissions, 0o600);
+        std::fs::set_permissions(&path, permissions).unwrap();
+        std::fs::write(&path, bytes).unwrap();
+    }
+    let (code, ended) =
+        lab.rig.failed(lab.rig.engine.verify_backups(lab.verify(true), Origin::Cli).await).await;
+    assert_eq!(code, ErrorCode::ChecksumMismatch);
+    assert!(ended.error.unwrap().details.unwrap().contains_key("problems"));
+    if let Ok(operation) = lab.rig.engine.restore_backup(lab.restore(backup, None), Origin::Cli).await {
+        let (code, ended) = lab.rig.failed(Ok(operation)).await;
+        assert_eq!(code, ErrorCode::ChecksumMismatch);
+        assert!(!lab.rig.config.machine_dir(ended.vm_id.unwrap()).exists());
+    }
+    assert_eq!(lab.rig.engine.list().len(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn encrypted_backups_of_a_real_machine_open_with_the_keychain_or_the_password() {
+    let Some((mut lab, password)) = Lab::new(true).await else { return };
+    // Wherever the folder is.
+    let moved = lab.rig.dir.path().join("elsewhere");
+    std::fs::rename(&lab.repository, &moved).unwrap();
+    lab.repository = moved;
+    let backup = lab.back_up().await;
+    let far = rig().await.unwrap();
+    for (given, field) in [(None, "password"), (Some(BackupPassword("other".into())), "password")] {
+        let refused = far.engine.restore_backup(lab.restore(backup, given), Origin::Cli).await.unwrap_err();
+        assert_eq!(refused.field.as_deref(), Some(field), "{refused:?}");
+    }
+    restored(&far, lab.restore(backup, password)).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_real_backup_that_is_given_up_leaves_nothing() {
+    let Some((lab, _)) = Lab::new(false).await else { return };
+    // Long enough to be given up in the middle of it.
+    write(&lab.disk(0), "truncate 1G");
+    write(&lab.disk(0), "write -P 3 0 800M");
+    let request = BackupRunRequest { id: lab.id, directory: lab.directory(), password: None };
+    let operation = lab.rig.engine.back_up(request, Origin::Cli).await.unwrap();
+    let reads = async || {
+        let now = lab.rig.engine.operation_wait(operation.id, Duration::ZERO).await.unwrap();
+        now.progress.filter(|progress| progress.done > 0)
+    };
+    voidvm_testkit::wait_until_async(common::SOON, "the backup reads", reads).await;
+    lab.rig.engine.cancel(operation.id).await.unwrap();
+    assert_eq!(lab.rig.end(&operation).await.status, OperationStatus::Cancelled);
+    assert!(lab.list().await.is_empty());
+    lab.is_clean().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_cannot_be_done_is_refused_by_name() {
+    let Some((lab, _)) = Lab::new(false).await else { return };
+    let init = |directory: &str| {
+        lab.rig.engine.init_backups(BackupInitRequest { directory: directory.to_owned(), encrypt: false })
+    };
+    for directory in ["relative", &lab.directory()] {
+        let refused = init(directory).await.unwrap_err();
+        assert_eq!(refused.field.as_deref(), Some("directory"), "{refused:?}");
+    }
+    let nowhere = lab.rig.dir.path().join("nowhere").to_str().unwrap().to_owned();
+    let request = BackupRunRequest { id: lab.id, directory: nowhere, password: None };
+    let refused = lab.rig.engine.back_up(request, Origin::Cli).await.unwrap_err();
+    assert_eq!((refused.code, refused.field.as_deref()), (ErrorCode::NotFound, Some("directory")));
+    let forget = BackupForgetRequest { directory: lab.directory(), password: None, backups: Vec::new() };
+    let refused = lab.rig.engine.forget_backups(forget, Origin::Cli).await.unwrap_err();
+    assert_eq!(refused.field.as_deref(), Some("backups"));
+}
