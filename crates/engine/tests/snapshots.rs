@@ -16,7 +16,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-use common::{Rig, row, spec, stop};
+use common::{Rig, row, spec};
 use voidvm_model::snapshot::{
     Consistency, RestoreTo, Snapshot, SnapshotCompareRequest, SnapshotCreateRequest, SnapshotForkRequest,
     SnapshotRef, SnapshotRestoreRequest, SnapshotUpdateRequest,
@@ -453,5 +453,4 @@ async fn a_real_machines_random_tree_holds_what_it_should() {
     for disk in ["disk0.qcow2", "disk1.qcow2"] {
         Lab::shows(&lab.dir().join(disk), &present);
     }
-    let _ = stop(lab.id, true);
 }

@@ -75,7 +75,8 @@ fn in_order(mut rows: Vec<SnapshotRow>) -> Vec<SnapshotRow> {
     ordered
 }
 
-fn allocated(file: &Path) -> u64 {
+/// What a file takes on the disk; nothing where there is none.
+pub(super) fn allocated(file: &Path) -> u64 {
     use std::os::unix::fs::MetadataExt;
     std::fs::metadata(file).map_or(0, |file| file.blocks() * 512)
 }

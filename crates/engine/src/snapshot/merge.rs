@@ -26,6 +26,7 @@ use voidvm_qemu::qmp::Qmp;
 
 use super::job::{self, Job, blocking, given_up};
 use super::layers;
+use super::list::allocated;
 use super::switch::{self, call, node_of};
 use crate::fleet::same_file;
 use crate::ledger::Cancel;
@@ -119,12 +120,7 @@ fn names_of(file: &Path) -> u64 {
 
 /// What layers nobody names take.
 pub(super) async fn unmerged(shared: &Shared, vm: VmId) -> Result<u64, ErrorBody> {
-    Ok(folds(shared, vm).await?.iter().map(|fold| taken(fold.lower())).sum())
-}
-
-fn taken(file: &Path) -> u64 {
-    use std::os::unix::fs::MetadataExt;
-    std::fs::metadata(file).map_or(0, |file| file.blocks() * 512)
+    Ok(folds(shared, vm).await?.iter().map(|fold| allocated(fold.lower())).sum())
 }
 
 /// Merges what can be merged; what cannot is tried again later.
@@ -187,13 +183,13 @@ fn below(lower: &Path) -> Result<Option<(PathBuf, DiskFormat)>, ErrorBody> {
 /// Whether writing the upper into the lower copies less, and gives an image of the same size.
 fn downwards(lower: &Path, upper: &Path) -> Result<bool, ErrorBody> {
     let (one, other) = (clone::header(lower)?, clone::header(upper)?);
-    Ok(other.virtual_size >= one.virtual_size && taken(upper) <= taken(lower))
+    Ok(other.virtual_size >= one.virtual_size && allocated(upper) <= allocated(lower))
 }
 
 async fn at_rest(job: &Job, loan: &Loan, lower: &Path, upper: &Path) -> Result<(), ErrorBody> {
     let down = downwards(lower, upper)?;
     tracing::info!(lower = %lower.display(), upper = %upper.display(), down, "layers are merged");
-    let needed = voidvm_model::Bytes(if down { taken(upper) } else { taken(lower) });
+    let needed = voidvm_model::Bytes(if down { allocated(upper) } else { allocated(lower) });
     build::check_space(&job.shared, lower.parent().unwrap_or(lower), needed).await?;
     let cancel = either(&job.cancel, &loan.recall);
     let progress = CopyProgress::new(0);
@@ -258,12 +254,12 @@ async fn live(job: &Job, loan: &Loan, run: &Run, lower: &Path, upper: &Path) -> 
     let record = run.record();
     let active = record.spec.disks.iter().find(|disk| disk.file == *upper);
     let down = active.is_none() && downwards(lower, upper)?;
-    if active.is_some() && taken(lower) > SMALL && taken(lower) / 4 > taken(upper) {
+    if active.is_some() && allocated(lower) > SMALL && allocated(lower) / 4 > allocated(upper) {
         tracing::info!(lower = %lower.display(), "a large layer is merged when the machine rests");
         return Ok(());
     }
     tracing::info!(lower = %lower.display(), upper = %upper.display(), down, "layers of a running machine are merged");
-    let needed = voidvm_model::Bytes(if down { taken(upper) } else { taken(lower) });
+    let needed = voidvm_model::Bytes(if down { allocated(upper) } else { allocated(lower) });
     build::check_space(&job.shared, lower.parent().unwrap_or(lower), needed).await?;
     let (low, up) = (node_of(run, &qmp, lower).await?, node_of(run, &qmp, upper).await?);
     let name = |file: &Path| file.to_string_lossy().into_owned();

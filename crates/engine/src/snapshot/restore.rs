@@ -83,17 +83,14 @@ async fn carry_out(job: &Arc<Job>, row: &SnapshotRow, to: RestoreTo, discard_pre
     check_whole(&job.machine_dir(), row)?;
     let was = loan.vm.state;
     if !discard_present && was != VmState::Suspended && was != VmState::Broken && !runs_disposable(&loan) {
+        let name = names::free(&format!("before “{}”", shortened(&row.name)), &job.rows().await?);
         let wish = Wish {
-            name: None,
+            name: Some(name),
             description: String::new(),
             tags: Vec::new(),
             reason: SnapshotReason::Safety,
             schedule_id: None,
             memory: Memory::Kept,
-        };
-        let wish = Wish {
-            name: Some(names::free(&format!("before “{}”", shortened(&row.name)), &job.rows().await?)),
-            ..wish
         };
         take(job, &loan, wish).await?;
     } else if !discard_present && was == VmState::Suspended {
