@@ -3,6 +3,8 @@
 //! These tests know the product by its programs, its REST interface and its files, never by its crates' insides.
 #![expect(clippy::expect_used, clippy::panic, reason = "for tests: a failure panics with what was seen")]
 
+pub mod snapshots;
+
 use std::path::{Path, PathBuf};
 use std::process::Command;
 

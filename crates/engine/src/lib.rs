@@ -38,6 +38,7 @@ mod serial;
 mod shared;
 mod snapshot;
 mod stats;
+mod step;
 mod storage;
 pub mod supervisor;
 mod suspend;

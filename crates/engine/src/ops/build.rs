@@ -26,6 +26,7 @@ use super::files;
 use crate::fleet::Reservation;
 use crate::ledger::{Cancel, Failure, Outcome, Subject, Ticket};
 use crate::shared::Shared;
+use crate::step::step;
 use crate::storage::{NEXT_TO_NOTHING, Room};
 use crate::supervisor::lend::Loan;
 use crate::supervisor::{self, Begin, Order};
@@ -174,15 +175,19 @@ pub(crate) async fn make(
     let files = vec![files::disk(&dir, 0), files::uefi_vars(&dir)];
     let intent = Intent { operation_id: ticket.id(), vm_id: Some(id), action: IntentAction::Create, files };
     let entry = journal.begin(&intent, Timestamp::now()).await.map_err(|error| error.body())?;
+    step("build: intended");
     let made = async {
         make_dir(&dir)?;
+        step("build: directory made");
         let site = Site { shared, id, dir: &dir, operation: ticket.id(), cancel };
         let made = recipe.make(&site, ticket).await?;
+        step("build: made");
         if cancel.is_cancelled() {
             return Err(Stopped::Cancelled);
         }
         ticket.seal();
         shared.store.vms().insert(&made.vm).await.map_err(|error| Stopped::from(error.body()))?;
+        step("build: in the store");
         Ok(made)
     };
     let made = made.await;

@@ -31,6 +31,7 @@ use super::{files, launch, login};
 use crate::ledger::Ticket;
 use crate::platform;
 use crate::shared::Shared;
+use crate::step::step;
 use crate::supervisor::Machine;
 use crate::supervisor::lend::is_whole;
 
@@ -328,7 +329,9 @@ pub(crate) fn put_overlay(disk: &Path, base: &Path, size: voidvm_model::Bytes) -
     image::overlay(&part, base, DiskFormat::Qcow2, size).map_err(|error| error.body())?;
     let swap = || -> std::io::Result<()> {
         std::fs::hard_link(disk, base)?;
+        step("layer: second name given");
         std::fs::rename(&part, disk)?;
+        step("layer: overlay named");
         std::fs::File::open(disk.parent().unwrap_or(disk))?.sync_all()
     };
     swap().map_err(|error| files::io_error(disk, &error))

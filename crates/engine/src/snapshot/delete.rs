@@ -10,6 +10,7 @@ use super::job::{self, Job, blocking};
 use super::{kept, merge, names};
 use crate::ledger::Cancel;
 use crate::shared::Shared;
+use crate::step::step;
 use crate::supervisor::lend::Loan;
 
 /// Checks a request and begins the work.
@@ -42,13 +43,16 @@ pub(crate) async fn delete(
 pub(crate) async fn remove(job: &Job, loan: &Loan, id: SnapshotId) -> Result<(), ErrorBody> {
     let dir = kept::dir(&job.machine_dir(), id);
     let intent = job.intend(IntentAction::SnapshotRemove, vec![dir.clone()]).await?;
+    step("delete: intended");
     let removed = job.shared.store.snapshots().remove(id).await.map_err(|error| error.body());
     if let Err(error) = removed {
         job.settled(intent).await;
         return Err(error);
     }
     job.announce();
+    step("delete: out of the store");
     blocking(move || kept::remove(&dir)).await?;
+    step("delete: files removed");
     job.settled(intent).await;
     // The snapshot is gone; what is left of its layers can be merged later as well.
     merge::quietly(job, loan).await;

@@ -27,6 +27,7 @@ use crate::ledger::{Cancel, Outcome, Subject, Ticket};
 use crate::ops::build::{self, Made, Recipe, Site, Stopped, end_with_engine, outcome};
 use crate::ops::{clone, files, outfit};
 use crate::shared::Shared;
+use crate::step::step;
 use crate::supervisor::{self, Begin, Machine, Order};
 use crate::suspend;
 
@@ -157,6 +158,7 @@ impl Recipe for ForkRecipe {
                     .map_err(|error| error.body())?,
             }
         }
+        step("fork: disks made");
         clone::copy_companions(&parent_dir, site.dir)?;
         let dir = kept::dir(&parent_dir, self.row.id);
         kept::copy_state(&dir, site.dir).map_err(|error| files::io_error(site.dir, &error))?;

@@ -33,6 +33,7 @@ use crate::ledger::Cancel;
 use crate::ops::{build, clone, files};
 use crate::run::Run;
 use crate::shared::Shared;
+use crate::step::step;
 use crate::storage;
 use crate::supervisor::lend::Loan;
 
@@ -158,7 +159,9 @@ async fn drop_layer(run: Option<&Run>, lower: &Path) -> Result<(), ErrorBody> {
     if let Some(run) = run {
         close(run, lower).await;
     }
-    files::remove(&[lower.to_owned()])
+    files::remove(&[lower.to_owned()])?;
+    step("merge: unneeded layer removed");
+    Ok(())
 }
 
 /// Removes a layer that was merged away, under every name it has in the machine's directory.
@@ -195,12 +198,18 @@ async fn at_rest(job: &Job, loan: &Loan, lower: &Path, upper: &Path) -> Result<(
     let progress = CopyProgress::new(0);
     if down {
         job.img.commit(upper, &progress, &cancel).await.map_err(|error| error.body())?;
-        return takes_name(lower, upper).await;
+        step("merge: committed");
+        takes_name(lower, upper).await?;
+        step("merge: name taken");
+        return Ok(());
     }
     let below = below(lower)?;
     let below = below.as_ref().map(|(file, format)| (file.as_path(), *format));
     job.img.rebase(upper, below, &progress, &cancel).await.map_err(|error| error.body())?;
-    remove_all_names(lower)
+    step("merge: rebased");
+    remove_all_names(lower)?;
+    step("merge: layer removed");
+    Ok(())
 }
 
 /// The lower, which has all of it now, takes the upper's name, and with it everything that stands on that.
@@ -273,10 +282,14 @@ async fn live(job: &Job, loan: &Loan, run: &Run, lower: &Path, upper: &Path) -> 
             "device": root, "top-node": up, "base-node": low, "backing-file": name(upper),
         });
         block_job(run, &qmp, "block-commit", arguments, &cancel).await?;
+        step("merge: committed by QEMU");
         close(run, upper).await;
+        step("merge: layer closed");
         // QEMU knows it by its old name, which it keeps until the process is gone.
         layers::also_named(lower, upper).map_err(|error| files::io_error(upper, &error))?;
+        step("merge: named again");
         run.amend(|record| drop(record.layers.insert(low, upper.to_owned())));
+        step("merge: recorded");
         return Ok(());
     }
     let mut arguments = json!({"device": up});
@@ -285,9 +298,14 @@ async fn live(job: &Job, loan: &Loan, run: &Run, lower: &Path, upper: &Path) -> 
         arguments["backing-file"] = name(&below).into();
     }
     block_job(run, &qmp, "block-stream", arguments, &cancel).await?;
+    step("merge: streamed by QEMU");
     flush(&qmp, &up).await?;
+    step("merge: flushed");
     close(run, lower).await;
-    remove_all_names(lower)
+    step("merge: streamed layer closed");
+    remove_all_names(lower)?;
+    step("merge: streamed layer removed");
+    Ok(())
 }
 
 /// Has QEMU write out what it holds of an image: the tables that say where what was copied is may be in its memory alone, and
@@ -358,7 +376,7 @@ pub(super) async fn end_job(qmp: &Qmp) {
     drop(call(qmp, "job-dismiss", json!({"id": JOB})).await);
 }
 
-/// Merges what was left for later whenever a machine comes to rest, for as long as the engine is open.
+/// Merges what was left for later whenever a machine comes to rest or goes, for as long as the engine is open.
 pub(crate) async fn merge_left_over(shared: Weak<Shared>) {
     let mut events = match shared.upgrade() {
         Some(shared) => {
@@ -374,11 +392,16 @@ pub(crate) async fn merge_left_over(shared: Weak<Shared>) {
     while let Some(item) = events.next().await {
         let Some(shared) = shared.upgrade() else { return };
         let StreamItem::Event(envelope) = item else { continue };
-        let Event::VmChanged { vm } = envelope.event else { continue };
-        if vm.state.is_live() {
-            live.insert(vm.id);
-        } else if live.remove(&vm.id) {
-            look(&shared, vm.id).await;
+        match envelope.event {
+            Event::VmChanged { vm } if vm.state.is_live() => drop(live.insert(vm.id)),
+            Event::VmChanged { vm } if live.remove(&vm.id) => look(&shared, vm.id).await,
+            // What it stood on may be nobody's now.
+            Event::VmRemoved { .. } => {
+                for machine in shared.fleet.all() {
+                    look(&shared, machine.id).await;
+                }
+            }
+            _ => {}
         }
     }
 }
@@ -387,7 +410,8 @@ pub(crate) async fn merge_left_over(shared: Weak<Shared>) {
 pub(crate) async fn look(shared: &Arc<Shared>, id: VmId) {
     let Ok(machine) = shared.fleet.get(id) else { return };
     let rests = matches!(machine.view().state, VmState::Stopped | VmState::Crashed);
-    if !rests || !matches!(folds(shared, id).await, Ok(folds) if !folds.is_empty()) {
+    let layered = !files::bases(&shared.config.machine_dir(id)).is_empty();
+    if !rests || !layered || !matches!(folds(shared, id).await, Ok(folds) if !folds.is_empty()) {
         return;
     }
     let kind = (OperationKind::SnapshotMerge, Origin::System, Cancel::Heeded);

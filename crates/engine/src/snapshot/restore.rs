@@ -24,6 +24,7 @@ use super::{kept, merge, names};
 use crate::ledger::Cancel;
 use crate::ops::{build, clone, files};
 use crate::shared::Shared;
+use crate::step::step;
 use crate::supervisor::Order;
 use crate::supervisor::lend::Loan;
 use crate::suspend;
@@ -102,8 +103,10 @@ async fn carry_out(job: &Arc<Job>, row: &SnapshotRow, to: RestoreTo, discard_pre
         .with_hint("Start it first, or say that the present state may be lost."));
     }
     job.seal()?;
+    step("restore: present kept");
     let machine = Arc::clone(&job.machine);
     machine.end_run(&mut loan).await?;
+    step("restore: run ended");
     let with_memory = row.memory && to != RestoreTo::Stopped;
     let plan = Plan {
         dir: kept::dir(&job.machine_dir(), row.id),
@@ -112,12 +115,15 @@ async fn carry_out(job: &Arc<Job>, row: &SnapshotRow, to: RestoreTo, discard_pre
         with_memory,
     };
     let intent = job.intend(IntentAction::SnapshotRestore, plan.to_files()).await?;
+    step("restore: intended");
     let spec = {
         let (plan, present) = (plan.clone(), loan.vm.spec.clone());
         blocking(move || plan.put_in_place(&present)).await?
     };
     machine.redefine(&loan, spec).await?;
+    step("restore: defined");
     job.shared.store.snapshots().make_current(job.vm(), row.id).await.map_err(|error| error.body())?;
+    step("restore: current");
     machine.refilled(&loan).await?;
     job.settled(intent).await;
     merge::quietly(job, &loan).await;
@@ -180,10 +186,13 @@ impl Plan {
             files::remove(std::slice::from_ref(&part))?;
             let size = clone::header(&base)?.virtual_size;
             image::overlay(&part, &base, DiskFormat::Qcow2, size).map_err(|error| error.body())?;
+            step("restore: overlay made");
             std::fs::rename(&part, &disk.file).map_err(|error| files::io_error(&disk.file, &error))?;
+            step("restore: disk put back");
         }
         kept::copy_state(&self.dir, &self.machine_dir)
             .map_err(|error| files::io_error(&self.machine_dir, &error))?;
+        step("restore: state put back");
         let surplus: Vec<PathBuf> = present
             .disks
             .iter()
@@ -200,6 +209,7 @@ impl Plan {
             let mut record = kept::read(&self.dir)?.record;
             record.spec.clone_from(&spec);
             suspend::plant(&self.machine_dir, &kept::memory(&self.dir), record, self.row.created_at)?;
+            step("restore: memory planted");
         }
         Ok(spec)
     }

@@ -28,6 +28,7 @@ use super::switch::{self, Switch, call};
 use super::take::Held;
 use crate::ops::files;
 use crate::run::{self, GuestStatus, Run};
+use crate::step::step;
 use crate::supervisor::lend::Loan;
 use crate::suspend;
 
@@ -143,6 +144,7 @@ async fn write(
     let getfd = qapi::qmp::getfd { fdname: DESCRIPTOR.to_owned() };
     qmp.execute_with_fd(&getfd, file.as_fd()).await.map_err(|error| error.body())?;
     call(qmp, "migrate", json!({"uri": format!("fd:{DESCRIPTOR}")})).await?;
+    step("take: memory on its way");
     tokio::select! {
         biased;
         () = job.cancel.cancelled() => return Err(given_up()),
@@ -158,11 +160,13 @@ async fn write(
         news.mark_unchanged();
         let going = ask(qmp).await?;
         match going.status.as_str() {
-            "completed" => return Ok(()),
+            "completed" => break,
             "failed" | "cancelled" => return Err(failed(going.reason)),
             _ => drop(tokio::time::timeout(ASK_OFTEN, news.changed()).await),
         }
     }
+    step("take: memory kept");
+    Ok(())
 }
 
 /// Waits until so little is left that the guest is held for it.

@@ -27,6 +27,7 @@ use super::take::Held;
 use crate::guest;
 use crate::ops::files;
 use crate::run::{self, GuestStatus, Run};
+use crate::step::step;
 use crate::supervisor::lend::Loan;
 
 /// How long QEMU may take to say that the guest goes on.
@@ -124,6 +125,7 @@ impl Switch {
                 .map_err(|error| files::io_error(&layer.base, &error))?;
             image::overlay(&layer.over, &layer.base, DiskFormat::Qcow2, root.size)
                 .map_err(|error| error.body())?;
+            step("take: overlay made");
             let overlay = Disk { file: layer.over.clone(), format: DiskFormat::Qcow2, ..disk.clone() };
             let mut node = args::disk_node(&overlay).map_err(|error| error.body())?;
             node["node-name"] = layers::node_of(&layer.over).into();
@@ -131,6 +133,7 @@ impl Switch {
             node["backing"] = Value::Null;
             call(&self.qmp, "blockdev-add", node).await?;
             self.opened.push(layer.disk.clone());
+            step("take: overlay opened");
         }
         Ok(())
     }
@@ -142,6 +145,7 @@ impl Switch {
     pub(super) async fn turn(&mut self) -> Result<(), ErrorBody> {
         // QEMU has written out what it had of the variables when it held the guest.
         kept::copy_state(&self.machine_dir, &self.dir).map_err(|error| files::io_error(&self.dir, &error))?;
+        step("take: guest held");
         let record = self.run.record();
         let actions: Vec<Value> = self
             .layers
@@ -155,6 +159,7 @@ impl Switch {
             call(&self.qmp, "transaction", json!({"actions": actions})).await?;
         }
         self.turned = true;
+        step("take: disks switched");
         Ok(())
     }
 
@@ -221,13 +226,19 @@ pub(super) async fn settle(
         if let Some(below) = image::header(base).ok().flatten().and_then(|header| header.backing) {
             node["backing"] = node_of(run, qmp, &below).await?.into();
         }
-        call(qmp, "blockdev-add", storage).await?;
-        if let Err(error) = call(qmp, "blockdev-reopen", json!({"options": [node]})).await {
+        // An owner that ended in the middle of it may have done this already, or half of it.
+        if !matches!(node_at(qmp, base).await, Ok(known) if known == was) {
             drop(call(qmp, "blockdev-del", json!({"node-name": name})).await);
-            return Err(error);
+            call(qmp, "blockdev-add", storage).await?;
+            if let Err(error) = call(qmp, "blockdev-reopen", json!({"options": [node]})).await {
+                drop(call(qmp, "blockdev-del", json!({"node-name": name})).await);
+                return Err(error);
+            }
         }
     }
+    step("take: opened again");
     layers::also_named(over, file).map_err(|error| files::io_error(file, &error))?;
+    step("take: names given");
     run.amend(|record| {
         if was == disk.as_str() {
             record.layers.insert(was, base.to_owned());

@@ -26,6 +26,7 @@ use crate::ops::{clone, files, update};
 use crate::run::Run;
 use crate::screen;
 use crate::shared::Shared;
+use crate::step::step;
 use crate::supervisor::lend::Loan;
 
 /// How a snapshot is wanted.
@@ -153,8 +154,10 @@ pub(crate) async fn take(job: &Job, loan: &Loan, wish: Wish) -> Result<Taken, Er
     let layers = layers::plan(&machine_dir, &disks, loan.run.as_ref().map(|run| run.record()).as_deref());
     let files = layers::to_files(dir.clone(), &layers);
     let intent = job.intend(IntentAction::SnapshotTake, files).await?;
+    step("take: intended");
     let done = async {
         kept::make(&dir)?;
+        step("take: directory made");
         let (held, layers) = if let Some(run) = &loan.run {
             take_picture(run, &dir).await;
             (live(job, loan, run, &dir, &layers, wish.memory).await?, layers.clone())
@@ -168,6 +171,7 @@ pub(crate) async fn take(job: &Job, loan: &Loan, wish: Wish) -> Result<Taken, Er
             let dir = dir.clone();
             blocking(move || kept::sync(&dir)).await?;
         }
+        step("take: synced");
         let row = SnapshotRow {
             id,
             vm_id: job.vm(),
@@ -188,6 +192,7 @@ pub(crate) async fn take(job: &Job, loan: &Loan, wish: Wish) -> Result<Taken, Er
             layers: layers.iter().map(|layer| (layer.disk.clone(), layer.name())).collect::<BTreeMap<_, _>>(),
         };
         job.shared.store.snapshots().insert(&row).await.map_err(|error| error.body())?;
+        step("take: in the store");
         Ok(Taken { id, pause_ms: held.pause_ms })
     };
     let done: Result<Taken, ErrorBody> = done.await;
@@ -232,6 +237,7 @@ async fn at_rest(machine_dir: &Path, dir: &Path, mut layers: Vec<Layer>) -> Resu
     let (machine_dir, dir) = (machine_dir.to_owned(), dir.to_owned());
     blocking(move || {
         kept::copy_state(&machine_dir, &dir).map_err(|error| files::io_error(&dir, &error))?;
+        step("take: state copied");
         let last = files::thumbnail(&machine_dir);
         if last.exists() {
             drop(std::fs::copy(last, kept::picture(&dir)));
@@ -242,6 +248,7 @@ async fn at_rest(machine_dir: &Path, dir: &Path, mut layers: Vec<Layer>) -> Resu
                 Some(base) => layer.base = base,
                 None => clone::put_overlay(&layer.file, &layer.base, now.virtual_size)?,
             }
+            step("take: layer put on");
         }
         Ok(layers)
     })
@@ -264,6 +271,7 @@ async fn live(
             switch::take(job, loan, run, switch, memory == Memory::LeftFrozen).await?
         }
     };
+    step("take: guest goes on");
     kept::write(dir, &kept::WhatRan { record: voidvm_qemu::process::RunRecord::clone(&run.record()) })?;
     Ok(held)
 }

@@ -222,8 +222,13 @@ impl Driver {
         }
         if self.removed {
             self.publisher.remove(self.vm.id, self.because);
-            self.shared.fleet.forget(self.vm.id);
         }
+    }
+
+    /// The machine is no more; whoever hears of the end of its deletion finds it gone.
+    fn gone(&mut self) {
+        self.removed = true;
+        self.shared.fleet.forget(self.vm.id);
     }
 
     /// Publishes the view, if it says anything new.
@@ -394,11 +399,11 @@ impl Driver {
                 self.end(Outcome::Failed(body.into()));
             }
             Step::Deleted(Deletion::Done) => {
-                self.removed = true;
+                self.gone();
                 self.end(Outcome::Succeeded);
             }
             Step::Deleted(Deletion::FilesLeft(body)) => {
-                self.removed = true;
+                self.gone();
                 self.end(Outcome::Failed(body.into()));
             }
         }

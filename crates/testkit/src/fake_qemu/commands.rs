@@ -54,7 +54,8 @@ pub(crate) fn run(
         "query-uuid" => json!({"UUID": args.uuid}),
         "query-name" => json!({"name": args.name}),
         "query-version" => version(&machine.plan()),
-        "query-jobs" | "query-block-jobs" => json!([]),
+        "query-jobs" => machine.devices.jobs(),
+        "query-block-jobs" => json!([]),
         "qom-list" => machine.devices.list(),
         "query-named-block-nodes" => machine.devices.nodes(),
         "query-pci" => machine.devices.pci(),
@@ -81,17 +82,31 @@ pub(crate) fn run(
         "qom-get" => qom_get(machine, text("property"))?,
         "migrate" => migrate(machine, text("uri"))?,
         "migrate-incoming" => migrate_incoming(machine, text("uri"))?,
-        "query-migrate" => json!({
-            "status": "completed", "ram": {"transferred": args.memory, "remaining": 0, "total": args.memory},
-        }),
+        "query-migrate" => match machine.migration() {
+            "" => json!({}),
+            status => json!({
+                "status": status, "ram": {"transferred": args.memory, "remaining": 0, "total": args.memory},
+            }),
+        },
+        "migrate-set-capabilities" => {
+            let capabilities = arguments["capabilities"].as_array().into_iter().flatten();
+            let pauses = |one: &&Value| one["capability"] == "pause-before-switchover";
+            if let Some(capability) = capabilities.clone().find(pauses) {
+                machine.pause_before_switchover(capability["state"] == true);
+            }
+            json!({})
+        }
+        "migrate-continue" => machine.switch_over(STREAM)?,
+        "migrate_cancel" => {
+            machine.give_up_migration();
+            json!({})
+        }
         "query-vnc" => json!({"enabled": false}),
         "query-commands" => COMMANDS.iter().map(|name| json!({"name": name})).collect(),
         "input-send-event" if machine.run_state() != RunState::Running => {
             return Err(Refusal::generic("VM not running"));
         }
         "migrate-set-parameters"
-        | "migrate-set-capabilities"
-        | "migrate_cancel"
         | "qom-set"
         | "input-send-event"
         | "set_password"
@@ -106,6 +121,12 @@ pub(crate) fn run(
         "device_add" => machine.devices.plug(arguments)?,
         "blockdev-add" => machine.devices.add_drive(arguments)?,
         "blockdev-del" => machine.devices.remove_drive(text("node-name"))?,
+        "blockdev-reopen" => machine.devices.blocks(|blocks| blocks.reopen(&arguments["options"]))?,
+        "transaction" => machine.devices.transaction(&arguments["actions"])?,
+        "block-commit" => machine.devices.blocks(|blocks| blocks.commit(arguments))?,
+        "block-stream" => machine.devices.blocks(|blocks| blocks.stream(arguments))?,
+        "job-dismiss" => machine.devices.blocks(|blocks| blocks.dismiss(text("id")))?,
+        "job-cancel" => return Err(Refusal::generic("Job not found")),
         "netdev_add" => machine.devices.add_network(arguments)?,
         "netdev_del" => machine.devices.remove_network(text("id"))?,
         "object-add" => machine.devices.add_object(arguments),
@@ -178,11 +199,12 @@ fn descriptor(machine: &Machine, uri: &str) -> Result<std::fs::File, Refusal> {
 
 /// Writes the guest's memory to a descriptor, and holds it.
 fn migrate(machine: &Machine, uri: &str) -> Result<Value, Refusal> {
-    use std::io::Write as _;
-    let mut stream = descriptor(machine, uri)?;
-    stream.write_all(STREAM).map_err(|error| Refusal::generic(error.to_string()))?;
-    machine.enter(RunState::PostMigrate);
-    machine.emit("MIGRATION", &json!({"status": "completed"}));
+    let stream = descriptor(machine, uri)?;
+    if !machine
+        .hold_before_switchover(stream.try_clone().map_err(|error| Refusal::generic(error.to_string()))?)
+    {
+        machine.write_memory(stream, STREAM)?;
+    }
     Ok(json!({}))
 }
 
@@ -197,7 +219,7 @@ fn migrate_incoming(machine: &Machine, uri: &str) -> Result<Value, Refusal> {
         return Err(Refusal::generic("load of migration failed: Invalid argument"));
     }
     machine.enter(RunState::Paused);
-    machine.emit("MIGRATION", &json!({"status": "completed"}));
+    machine.migrated("completed");
     Ok(json!({}))
 }
 
@@ -303,6 +325,15 @@ const COMMANDS: &[&str] = &[
     "device_del",
     "blockdev-add",
     "blockdev-del",
+    "blockdev-reopen",
+    "transaction",
+    "block-commit",
+    "block-stream",
+    "job-cancel",
+    "job-dismiss",
+    "migrate",
+    "migrate-continue",
+    "migrate_cancel",
     "netdev_add",
     "netdev_del",
     "query-pci",

@@ -1,14 +1,13 @@
 //! Devices, drives, networks and media that come and go while the machine runs.
 
 use std::collections::BTreeMap;
-use std::fs::File;
 use std::net::{TcpListener, UdpSocket};
-use std::path::Path;
 use std::sync::{Mutex, MutexGuard};
 
 use serde_json::{Value, json};
 
 use crate::args::{Args, Forward};
+use crate::blocks::{Backing, Blocks};
 use crate::commands::Refusal;
 
 /// What is plugged in.
@@ -19,21 +18,12 @@ pub(crate) struct Devices(Mutex<Plugged>);
 struct Plugged {
     /// In the order they came.
     devices: Vec<Value>,
-    /// Drives by node name, with the file they hold.
-    drives: BTreeMap<String, Drive>,
+    blocks: Blocks,
     networks: BTreeMap<String, ()>,
     objects: BTreeMap<String, u64>,
     /// The host's side of a forward (`tcp:127.0.0.1:2222`), and what holds its port.
     forwards: BTreeMap<String, Held>,
     open_trays: Vec<String>,
-}
-
-#[derive(Debug)]
-struct Drive {
-    file: std::path::PathBuf,
-    driver: String,
-    read_only: bool,
-    _held: File,
 }
 
 #[derive(Debug)]
@@ -55,8 +45,13 @@ impl Devices {
     /// What the command line asks for; the error is QEMU's.
     pub(crate) fn launch(&self, args: &Args) -> Result<(), String> {
         for image in &args.images {
-            self.open(&image.node, &image.file, &image.driver, image.read_only)
-                .map_err(|reason| format!("-blockdev {}: {reason}", image.option))?;
+            let opened = self.plugged().blocks.open(
+                &image.node,
+                (&image.file, &image.driver),
+                image.read_only,
+                Backing::Header,
+            );
+            opened.map_err(|reason| format!("-blockdev {}: {reason}", image.option))?;
         }
         for forward in &args.forwards {
             self.forward(forward).map_err(|reason| format!("-netdev {}: {reason}", forward.option))?;
@@ -64,25 +59,6 @@ impl Devices {
         let mut plugged = self.plugged();
         plugged.devices.extend(args.devices.iter().cloned());
         plugged.networks.extend(args.networks.iter().map(|id| (id.clone(), ())));
-        Ok(())
-    }
-
-    /// Opens an image as QEMU does: it fails where it is missing or another process writes to it.
-    fn open(&self, node: &str, file: &Path, driver: &str, read_only: bool) -> Result<(), String> {
-        let held = std::fs::OpenOptions::new().read(true).write(!read_only).open(file).map_err(|error| {
-            let reason = error.to_string();
-            let reason = reason.split(" (os").next().unwrap_or_default().to_owned();
-            format!("Could not open '{}': {reason}", file.display())
-        })?;
-        let lock = if read_only { held.try_lock_shared() } else { held.try_lock() };
-        if lock.is_err() {
-            return Err(format!(
-                "Failed to get \"write\" lock\nIs another process using the image [{}]?",
-                file.display()
-            ));
-        }
-        let drive = Drive { file: file.to_owned(), driver: driver.to_owned(), read_only, _held: held };
-        self.plugged().drives.insert(node.to_owned(), drive);
         Ok(())
     }
 
@@ -107,7 +83,7 @@ impl Devices {
     }
 
     pub(crate) fn nodes(&self) -> Value {
-        self.plugged().drives.keys().map(|node| json!({"node-name": node})).collect()
+        self.plugged().blocks.list()
     }
 
     /// The root ports and what is plugged into each.
@@ -140,7 +116,7 @@ impl Devices {
             return Err(Refusal::generic(format!("PCI: slot 0 function 0 not available for {id}, in use")));
         }
         for (key, there) in [
-            ("drive", plugged.drives.contains_key(text(device, "drive"))),
+            ("drive", plugged.blocks.has(text(device, "drive"))),
             ("netdev", plugged.networks.contains_key(text(device, "netdev"))),
             ("memdev", plugged.objects.contains_key(text(device, "memdev"))),
         ] {
@@ -167,14 +143,7 @@ impl Devices {
     }
 
     pub(crate) fn add_drive(&self, drive: &Value) -> Result<Value, Refusal> {
-        let node = text(drive, "node-name");
-        if self.plugged().drives.contains_key(node) {
-            return Err(Refusal::generic("Duplicate nodes with node-name='".to_owned() + node + "'"));
-        }
-        let file = drive["file"]["filename"].as_str().unwrap_or_default();
-        let read_only = drive["read-only"] == true;
-        self.open(node, Path::new(file), text(drive, "driver"), read_only).map_err(Refusal::generic)?;
-        Ok(json!({}))
+        self.plugged().blocks.add(drive).map(|()| json!({})).map_err(Refusal::generic)
     }
 
     pub(crate) fn remove_drive(&self, node: &str) -> Result<Value, Refusal> {
@@ -182,10 +151,33 @@ impl Devices {
         if plugged.devices.iter().any(|device| text(device, "drive") == node) {
             return Err(Refusal::generic(format!("Node {node} is in use")));
         }
-        match plugged.drives.remove(node) {
-            Some(_) => Ok(json!({})),
-            None => Err(Refusal::generic(format!("Failed to find node with node-name='{node}'"))),
+        plugged.blocks.remove(node).map(|()| json!({})).map_err(Refusal::generic)
+    }
+
+    /// Overlays that are put on, all at once: devices write to them from then on.
+    pub(crate) fn transaction(&self, actions: &Value) -> Result<Value, Refusal> {
+        let mut plugged = self.plugged();
+        for action in actions.as_array().into_iter().flatten() {
+            let (node, overlay) = (text(&action["data"], "node"), text(&action["data"], "overlay"));
+            plugged.blocks.put_on(node, overlay).map_err(Refusal::generic)?;
+            for device in plugged.devices.iter_mut().filter(|device| text(device, "drive") == node) {
+                device["drive"] = overlay.into();
+            }
         }
+        Ok(json!({}))
+    }
+
+    /// A command about nodes and jobs.
+    pub(crate) fn blocks(
+        &self,
+        command: impl FnOnce(&mut Blocks) -> Result<(), String>,
+    ) -> Result<Value, Refusal> {
+        command(&mut self.plugged().blocks).map(|()| json!({})).map_err(Refusal::generic)
+    }
+
+    /// `query-jobs`.
+    pub(crate) fn jobs(&self) -> Value {
+        self.plugged().blocks.jobs()
     }
 
     pub(crate) fn add_network(&self, network: &Value) -> Result<Value, Refusal> {
@@ -265,8 +257,8 @@ impl Devices {
                 if cd {
                     entry["tray_open"] = plugged.open_trays.iter().any(|open| open == id).into();
                 }
-                if let Some(drive) = plugged.drives.get(node) {
-                    entry["inserted"] = inserted(node, drive);
+                if let Some(inserted) = plugged.blocks.inserted(node) {
+                    entry["inserted"] = inserted;
                 }
                 entry
             })
@@ -311,17 +303,4 @@ impl Devices {
         }
         Ok(json!({}))
     }
-}
-
-fn inserted(node: &str, drive: &Drive) -> Value {
-    json!({
-        "node-name": node, "file": drive.file, "drv": drive.driver, "ro": drive.read_only,
-        "image": {
-            "filename": drive.file, "format": drive.driver, "virtual-size": 1_u64 << 30,
-            "actual-size": std::fs::metadata(&drive.file).map_or(0, |data| data.len()),
-        },
-        "backing_file_depth": 0, "bps": 0, "bps_rd": 0, "bps_wr": 0, "iops": 0, "iops_rd": 0,
-        "iops_wr": 0, "encrypted": false, "detect_zeroes": "off", "write_threshold": 0,
-        "cache": {"no-flush": false, "direct": false, "writeback": true},
-    })
 }

@@ -1,5 +1,6 @@
 //! The machine that is not there: its state, who listens to its events, and how it ends.
 
+use std::fs::File;
 use std::io::Write as _;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
@@ -12,6 +13,7 @@ use serde_json::{Value, json};
 use voidvm_testkit::Plan;
 
 use crate::args::Args;
+use crate::commands::Refusal;
 use crate::devices::Devices;
 
 /// What the monitor calls the state.
@@ -50,6 +52,11 @@ struct State {
     /// The monitor's client, once it has negotiated.
     listener: Option<UnixStream>,
     descriptors: Vec<(String, OwnedFd)>,
+    /// How the last migration is, in QEMU's words.
+    migration: &'static str,
+    pause_before_switchover: bool,
+    /// Where the memory goes, once the migration may go on.
+    held_stream: Option<File>,
 }
 
 impl Machine {
@@ -61,6 +68,9 @@ impl Machine {
             balloon: args.memory,
             listener: None,
             descriptors: Vec::new(),
+            migration: "",
+            pause_before_switchover: false,
+            held_stream: None,
         };
         Self {
             args,
@@ -179,6 +189,59 @@ impl Machine {
 
     pub(crate) fn enter(&self, run: RunState) {
         self.state().run = run;
+    }
+
+    pub(crate) fn migration(&self) -> &'static str {
+        self.state().migration
+    }
+
+    pub(crate) fn migrated(&self, status: &'static str) {
+        self.state().migration = status;
+        self.emit("MIGRATION", &json!({"status": status}));
+    }
+
+    pub(crate) fn pause_before_switchover(&self, on: bool) {
+        self.state().pause_before_switchover = on;
+    }
+
+    /// Holds the guest until the migration may go on, where that was asked for.
+    pub(crate) fn hold_before_switchover(&self, stream: File) -> bool {
+        let before = {
+            let mut state = self.state();
+            if !state.pause_before_switchover {
+                return false;
+            }
+            state.held_stream = Some(stream);
+            std::mem::replace(&mut state.run, RunState::Paused)
+        };
+        if before == RunState::Running {
+            self.emit("STOP", &Value::Null);
+        }
+        self.migrated("pre-switchover");
+        true
+    }
+
+    /// `migrate-continue`.
+    pub(crate) fn switch_over(&self, memory: &[u8]) -> Result<Value, Refusal> {
+        let stream = self.state().held_stream.take();
+        let stream = stream.ok_or_else(|| Refusal::generic("Migration not in expected state: completed"))?;
+        self.write_memory(stream, memory)?;
+        Ok(json!({}))
+    }
+
+    /// Writes the guest's memory out; it is held from then on.
+    pub(crate) fn write_memory(&self, mut stream: File, memory: &[u8]) -> Result<(), Refusal> {
+        stream.write_all(memory).map_err(|error| Refusal::generic(error.to_string()))?;
+        self.enter(RunState::PostMigrate);
+        self.migrated("completed");
+        Ok(())
+    }
+
+    /// `migrate_cancel`.
+    pub(crate) fn give_up_migration(&self) {
+        if self.state().held_stream.take().is_some() {
+            self.migrated("cancelled");
+        }
     }
 
     pub(crate) fn stop(&self) {

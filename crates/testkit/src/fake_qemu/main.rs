@@ -17,6 +17,7 @@
 
 mod agent;
 mod args;
+mod blocks;
 mod commands;
 mod devices;
 mod info;
