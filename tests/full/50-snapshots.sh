@@ -1,6 +1,9 @@
 #!/bin/bash
-# Snapshots of a real machine: long random trees against a model of every disk, and kills of the owner and of QEMU.
+# Snapshots of a real machine: long random trees against a model of every disk, a fault at every step, and kills at any moment.
 set -euo pipefail
 cd "$(dirname "$(realpath "$0")")/../.."
-for seed in 1 2 3; do VOIDVM_SEED=$seed VOIDVM_STEPS=170 cargo nextest run -p voidvm-engine --test snapshots; done
-VOIDVM_CRASH_ROUNDS=150 cargo nextest run -p voidvm-tests --test snapshot_crash
+nextest=(cargo nextest run --profile long)
+VOIDVM_STEPS=500 "${nextest[@]}" -p voidvm-engine --test snapshot_trees -E 'test(real_)'
+VOIDVM_STEPS=10000 "${nextest[@]}" -p voidvm-engine --test snapshot_trees -E 'test(fake)'
+VOIDVM_FAULTS=all "${nextest[@]}" -p voidvm-tests --test snapshot_steps
+VOIDVM_CRASH_ROUNDS=150 "${nextest[@]}" -p voidvm-tests --test snapshot_crash

@@ -3,7 +3,6 @@
 //! After each kill the next owner must have the machine, every snapshot whole, and the present as it was or as the snapshot that
 //! was being restored: old or new, never neither. In the end, with all snapshots removed, nothing but the disk may be left.
 //! `VOIDVM_CRASH_ROUNDS` (12) says how often; a failure names the seed, which `VOIDVM_CRASH_SEED` takes.
-#![expect(clippy::unwrap_used, clippy::panic, reason = "a test")]
 
 use std::collections::BTreeMap;
 use std::path::Path;

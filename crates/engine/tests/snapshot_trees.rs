@@ -265,7 +265,7 @@ async fn trees(hypervisor: Hypervisor, usual: usize) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn random_trees_on_the_real_qemu_hold_what_they_should() {
+async fn real_random_trees_hold_what_they_should() {
     trees(Hypervisor::Real, 60).await;
 }
 

@@ -27,6 +27,7 @@ mod layers;
 mod list;
 mod merge;
 pub(crate) mod names;
+mod packets;
 pub(crate) mod recover;
 mod restore;
 mod stream;

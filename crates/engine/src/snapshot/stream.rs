@@ -23,9 +23,9 @@ use voidvm_model::{ErrorBody, ErrorCode};
 use voidvm_qemu::qmp::{COMMAND_TIMEOUT, Qmp};
 
 use super::job::{Job, blocking, given_up};
-use super::kept;
 use super::switch::{self, Switch, call};
 use super::take::Held;
+use super::{kept, packets};
 use crate::ops::files;
 use crate::run::{self, GuestStatus, Run};
 use crate::step::step;
@@ -40,8 +40,12 @@ const ASK: Duration = Duration::from_millis(200);
 const ASK_OFTEN: Duration = Duration::from_millis(1);
 /// How long the rest of the memory may hold the guest, in milliseconds: at first, and when it has not got small enough after
 /// so long.
-const PATIENCE: [(Duration, u32); 3] =
-    [(Duration::ZERO, 15), (Duration::from_secs(20), 300), (Duration::from_secs(60), 5000)];
+const PATIENCE: [(Duration, u32); 4] = [
+    (Duration::ZERO, 5),
+    (Duration::from_secs(3), 15),
+    (Duration::from_secs(20), 300),
+    (Duration::from_secs(60), 5000),
+];
 /// A disk that takes nothing for so long has failed.
 const STALLED: Duration = Duration::from_secs(60);
 
@@ -97,12 +101,14 @@ pub(super) async fn take(
         .map_err(|error| files::io_error(&memory, &error))?;
     let status = run::status(&qmp, COMMAND_TIMEOUT).await.map_err(|error| error.body())?;
     let running = status == GuestStatus::Running;
+    packets::wait(run, &qmp).await;
     let written = write(job, loan, run, &qmp, &file, &mut switch).await;
     if written.is_err() {
         give_up(run, &qmp).await;
     }
     // Whatever happened, it goes on.
     let goes_on = if running { go_on(&qmp).await } else { Ok(()) };
+    packets::pass(run, &qmp).await;
     drop(pausing(&qmp, false).await);
     switch.settle().await?;
     written?;
@@ -218,5 +224,6 @@ pub(super) async fn give_up(run: &Run, qmp: &Qmp) {
 /// Takes back what an owner that was killed had set.
 pub(super) async fn reset(run: &Run, qmp: &Qmp) {
     give_up(run, qmp).await;
+    packets::pass(run, qmp).await;
     drop(pausing(qmp, false).await);
 }

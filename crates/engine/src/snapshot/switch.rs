@@ -21,9 +21,9 @@ use voidvm_qemu::image;
 use voidvm_qemu::qmp::{COMMAND_TIMEOUT, Qmp};
 
 use super::job::{Job, given_up};
-use super::kept;
 use super::layers::{self, Layer};
 use super::take::Held;
+use super::{kept, packets};
 use crate::guest;
 use crate::ops::files;
 use crate::run::{self, GuestStatus, Run};
@@ -359,12 +359,14 @@ async fn held_and_turned(
         }
         job.seal()?;
         if running {
+            packets::wait(run, &qmp).await;
             call(&qmp, "stop", json!({})).await?;
         }
         let at = Timestamp::now();
         let turned = switch.turn().await;
         if running {
             call(&qmp, "cont", json!({})).await?;
+            packets::pass(run, &qmp).await;
         }
         turned.map(|()| at)
     };
