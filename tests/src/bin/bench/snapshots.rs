@@ -150,7 +150,8 @@ fn type_in(serve: &Serve, id: &str, text: &str) {
     let _: Value = serve.post(&format!("/vms/{id}/type"), &json!({ "text": text }));
 }
 
-fn until(what: &str, hold: impl Fn() -> bool) {
+/// Waits for something that takes a while.
+pub fn until(what: &str, hold: impl Fn() -> bool) {
     let began = Instant::now();
     while !hold() {
         assert!(began.elapsed() < Duration::from_secs(240), "waited for {what}");
