@@ -190,6 +190,8 @@ impl Lab {
         }
         if let Some(filler) = filler {
             std::fs::remove_file(filler).unwrap();
+            // What there was no room to merge is merged when a machine comes to rest.
+            self.machine.run(self.client());
         }
         self.verify(work, &context);
     }

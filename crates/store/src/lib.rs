@@ -10,6 +10,7 @@
 //! * Whoever opens the store owns the data directory; the lock is the caller's.
 
 mod error;
+mod history;
 mod images;
 mod journal;
 mod open;
@@ -22,6 +23,7 @@ mod snapshots;
 mod vms;
 
 pub use error::StoreError;
+pub use history::{History, HistoryRow};
 pub use images::{ImageRow, Images};
 pub use journal::{Intent, IntentAction, IntentId, Journal, OpenIntent};
 pub use open::{DATABASE_FILE, Store, known_version};

@@ -16,7 +16,9 @@ use sqlx::sqlite::{
 };
 
 use crate::error::{classify, classify_io};
-use crate::{Images, Journal, Operations, Pools, Schedules, SettingsTable, Snapshots, StoreError, Vms};
+use crate::{
+    History, Images, Journal, Operations, Pools, Schedules, SettingsTable, Snapshots, StoreError, Vms,
+};
 
 /// The database's name in the data directory.
 pub const DATABASE_FILE: &str = "voidvm.db";
@@ -110,6 +112,12 @@ impl Store {
     #[must_use]
     pub const fn schedules(&self) -> Schedules<'_> {
         Schedules(self)
+    }
+
+    /// What was measured.
+    #[must_use]
+    pub const fn history(&self) -> History<'_> {
+        History(self)
     }
 
     /// The operation log.

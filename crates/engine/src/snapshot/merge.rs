@@ -39,6 +39,8 @@ use crate::supervisor::lend::Loan;
 
 /// What a running machine copies without being asked, in bytes, however little it gives back.
 const SMALL: u64 = 1 << 30;
+/// After so long without news what could not be merged is tried again.
+const AGAIN: std::time::Duration = std::time::Duration::from_secs(600);
 /// The job of QEMU's that merges.
 const JOB: &str = "vv.merge";
 
@@ -376,7 +378,7 @@ pub(super) async fn end_job(qmp: &Qmp) {
     drop(call(qmp, "job-dismiss", json!({"id": JOB})).await);
 }
 
-/// Merges what was left for later whenever a machine comes to rest or goes, for as long as the engine is open.
+/// Merges what was left for later whenever a machine comes to rest or goes, and when nothing happens for a while, for as long as the engine is open.
 pub(crate) async fn merge_left_over(shared: Weak<Shared>) {
     let mut events = match shared.upgrade() {
         Some(shared) => {
@@ -389,19 +391,25 @@ pub(crate) async fn merge_left_over(shared: Weak<Shared>) {
         None => return,
     };
     let mut live: BTreeSet<VmId> = BTreeSet::new();
-    while let Some(item) = events.next().await {
+    loop {
+        let item = tokio::time::timeout(AGAIN, events.next()).await;
         let Some(shared) = shared.upgrade() else { return };
-        let StreamItem::Event(envelope) = item else { continue };
-        match envelope.event {
-            Event::VmChanged { vm } if vm.state.is_live() => drop(live.insert(vm.id)),
-            Event::VmChanged { vm } if live.remove(&vm.id) => look(&shared, vm.id).await,
-            // What it stood on may be nobody's now.
-            Event::VmRemoved { .. } => {
+        let event = match item {
+            Ok(None) => return,
+            Ok(Some(StreamItem::Event(envelope))) => Some(envelope.event),
+            Ok(Some(_)) => continue,
+            Err(_) => None,
+        };
+        match event {
+            Some(Event::VmChanged { vm }) if vm.state.is_live() => drop(live.insert(vm.id)),
+            Some(Event::VmChanged { vm }) if live.remove(&vm.id) => look(&shared, vm.id).await,
+            // What a machine that is gone stood on may be nobody's now; and there may be room where there was none.
+            Some(Event::VmRemoved { .. }) | None => {
                 for machine in shared.fleet.all() {
                     look(&shared, machine.id).await;
                 }
             }
-            _ => {}
+            Some(_) => {}
         }
     }
 }
