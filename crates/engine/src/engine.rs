@@ -16,6 +16,7 @@ use voidvm_model::contract::{
     VmUpdateRequest,
 };
 use voidvm_model::input::InputEvent;
+use voidvm_model::metrics::{MetricHistory, MetricHistoryRequest, MetricStorage};
 use voidvm_model::spec::{MachineFile, validate_path};
 use voidvm_model::system::{AccelReport, HostStats, HostUsbDevice, ImageInfo};
 use voidvm_model::vm::{ActiveAccel, GuestInfo, VmSample};
@@ -33,7 +34,7 @@ use crate::stats::{self, CpuClock};
 use crate::storage::{self, Storage};
 use crate::supervisor::{Machine, Order};
 use crate::thumbnail::Thumbnails;
-use crate::{guest, images, keyboard, logs, platform, screen, snapshot, suspend, usb};
+use crate::{guest, history, images, keyboard, logs, platform, screen, snapshot, suspend, usb};
 
 /// The engine; clones are the same engine. Machines outlive it. Its tasks end with [`Engine::shutdown`] or with the runtime, not
 /// with the last clone.
@@ -68,6 +69,7 @@ impl Engine {
         tokio::spawn(logs::keep_bounded(Arc::downgrade(&shared)));
         tokio::spawn(storage::watch(Arc::downgrade(&shared)));
         tokio::spawn(snapshot::merge_left_over(Arc::downgrade(&shared)));
+        shared.builders.spawn(history::keep(Arc::downgrade(&shared)));
         let scheduler = Scheduler::with(SchedulerParts {
             store: shared.store.clone(),
             bus: shared.bus.clone(),
@@ -103,6 +105,22 @@ impl Engine {
             machine.settled().await;
         }
         self.0.shared.ledger.flush().await;
+    }
+
+    /// What was measured.
+    ///
+    /// # Errors
+    /// A field that is out of bounds; the store's.
+    pub async fn history(&self, request: &MetricHistoryRequest) -> Result<MetricHistory, ErrorBody> {
+        self.0.shared.history.ask(request).await
+    }
+
+    /// What the history of measured values takes.
+    ///
+    /// # Errors
+    /// The store's.
+    pub async fn history_storage(&self) -> Result<MetricStorage, ErrorBody> {
+        self.0.shared.history.storage().await
     }
 
     /// Other preferences, from now on.

@@ -20,6 +20,7 @@ mod engine;
 mod fleet;
 mod gate;
 mod guest;
+mod history;
 mod hotplug;
 mod images;
 mod keyboard;

@@ -4,17 +4,19 @@
 //! without an agent no network.
 
 use std::collections::VecDeque;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use tokio::sync::Notify;
+use voidvm_model::metrics::{Metric, MetricSubject};
 use voidvm_model::vm::VmSample;
 use voidvm_model::{Bytes, Percent};
 
-use crate::config::Timing;
 use crate::guest;
+use crate::history::Reading;
 use crate::run::Run;
+use crate::shared::Shared;
 
 /// Readings kept.
 const KEPT: usize = 300;
@@ -38,10 +40,20 @@ struct Inner {
 struct Counters {
     at: Instant,
     cpu: Option<Duration>,
-    /// Read and written.
-    disk: Option<(u64, u64)>,
+    disk: Option<Disks>,
     /// In and out of the guest.
     network: Option<(u64, u64)>,
+}
+
+/// What all disks of a machine have done.
+#[derive(Clone, Copy, Debug, Default)]
+struct Disks {
+    read: u64,
+    written: u64,
+    reads: u64,
+    writes: u64,
+    read_time: Duration,
+    write_time: Duration,
 }
 
 impl Meter {
@@ -74,7 +86,8 @@ impl Meter {
 }
 
 /// Reads on until it is dropped with the run.
-pub(crate) async fn read_on(run: Arc<Run>, timing: Timing) {
+pub(crate) async fn read_on(run: Arc<Run>, shared: Weak<Shared>) {
+    let Some(timing) = shared.upgrade().map(|shared| shared.config.timing) else { return };
     let mut before: Option<Counters> = None;
     loop {
         let watched = run.meter.is_watched();
@@ -90,16 +103,24 @@ pub(crate) async fn read_on(run: Arc<Run>, timing: Timing) {
             Some(qmp) => qmp.guest_memory().await.ok().and_then(|memory| memory.used()),
             None => None,
         };
-        run.meter.keep(sample(&run, before.as_ref(), &now, memory));
+        let sample = sample(&run, before.as_ref(), &now, memory);
+        run.meter.keep(sample);
         before = Some(now);
+        let Some(shared) = shared.upgrade() else { return };
+        shared.history.take(MetricSubject::Vm(run.record().uuid), sample.at, reading(&run, &sample));
     }
 }
 
 async fn count(run: &Run) -> Counters {
     let disk = match run.monitor() {
         Some(qmp) => qmp.disk_counters().await.ok().map(|disks| {
-            disks.iter().fold((0_u64, 0_u64), |(read, written), disk| {
-                (read.saturating_add(disk.read.0), written.saturating_add(disk.written.0))
+            disks.iter().fold(Disks::default(), |all, disk| Disks {
+                read: all.read.saturating_add(disk.read.0),
+                written: all.written.saturating_add(disk.written.0),
+                reads: all.reads.saturating_add(disk.reads),
+                writes: all.writes.saturating_add(disk.writes),
+                read_time: all.read_time.saturating_add(disk.read_time),
+                write_time: all.write_time.saturating_add(disk.write_time),
             })
         }),
         None => None,
@@ -110,30 +131,68 @@ async fn count(run: &Run) -> Counters {
 
 fn sample(run: &Run, before: Option<&Counters>, now: &Counters, memory_used: Option<Bytes>) -> VmSample {
     let elapsed = before.map(|before| now.at.duration_since(before.at).as_secs_f64()).filter(|s| *s > 0.0);
-    let rate = |old: Option<u64>, new: Option<u64>| {
-        let grown = new?.checked_sub(old?)?;
-        #[expect(
-            clippy::cast_precision_loss,
-            clippy::cast_possible_truncation,
-            clippy::cast_sign_loss,
-            reason = "a rate for people; both operands are positive"
-        )]
-        let rate = (grown as f64 / elapsed?) as u64;
-        Some(Bytes(rate))
-    };
-    let pair = |of: fn(&Counters) -> Option<(u64, u64)>, pick: fn((u64, u64)) -> u64| {
-        rate(before.and_then(of).map(pick), of(now).map(pick))
+    let grown = |of: fn(&Counters) -> Option<u64>| of(now)?.checked_sub(before.and_then(of)?);
+    #[expect(
+        clippy::cast_precision_loss,
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "a rate for people; both operands are positive"
+    )]
+    let rate = |of: fn(&Counters) -> Option<u64>| Some(Bytes((grown(of)? as f64 / elapsed?) as u64));
+    #[expect(clippy::cast_precision_loss, clippy::cast_possible_truncation, reason = "a rate for people")]
+    let often = |of: fn(&Counters) -> Option<u64>| Some((grown(of)? as f64 / elapsed?) as f32);
+    let latency = |count: fn(&Counters) -> Option<u64>, time: fn(&Counters) -> Option<Duration>| {
+        let count = u32::try_from(grown(count)?).ok().filter(|count| *count > 0)?;
+        let time = time(now)?.checked_sub(before.and_then(time)?)?;
+        Some(time.as_secs_f32() * 1000.0 / count as f32)
     };
     VmSample {
         at: Timestamp::now(),
         cpu: cpu(run.record().spec.cpus, before, now, elapsed),
         memory_resident: run.process.resident(),
         memory_used,
-        disk_read: pair(|counters| counters.disk, |(read, _)| read),
-        disk_write: pair(|counters| counters.disk, |(_, written)| written),
-        network_in: pair(|counters| counters.network, |(into, _)| into),
-        network_out: pair(|counters| counters.network, |(_, out)| out),
+        disk_read: rate(|counters| Some(counters.disk?.read)),
+        disk_write: rate(|counters| Some(counters.disk?.written)),
+        disk_read_ops: often(|counters| Some(counters.disk?.reads)),
+        disk_write_ops: often(|counters| Some(counters.disk?.writes)),
+        disk_read_latency: latency(
+            |counters| Some(counters.disk?.reads),
+            |counters| Some(counters.disk?.read_time),
+        ),
+        disk_write_latency: latency(
+            |counters| Some(counters.disk?.writes),
+            |counters| Some(counters.disk?.write_time),
+        ),
+        network_in: rate(|counters| Some(counters.network?.0)),
+        network_out: rate(|counters| Some(counters.network?.1)),
     }
+}
+
+/// A sample as history keeps it, with what the machine's disks take.
+fn reading(run: &Run, sample: &VmSample) -> Reading {
+    use std::os::unix::fs::MetadataExt as _;
+    let disks = &run.record().spec.disks;
+    let allocated =
+        disks.iter().filter_map(|disk| std::fs::metadata(&disk.file).ok()).map(|file| file.blocks() * 512);
+    #[expect(clippy::cast_precision_loss, reason = "a graph is no account")]
+    let bytes = |bytes: Option<Bytes>| bytes.map(|bytes| bytes.0 as f32);
+    [
+        (Metric::Cpu, sample.cpu.map(|share| share.0)),
+        (Metric::MemoryResident, bytes(sample.memory_resident)),
+        (Metric::MemoryUsed, bytes(sample.memory_used)),
+        (Metric::DiskRead, bytes(sample.disk_read)),
+        (Metric::DiskWrite, bytes(sample.disk_write)),
+        (Metric::DiskReadOps, sample.disk_read_ops),
+        (Metric::DiskWriteOps, sample.disk_write_ops),
+        (Metric::DiskReadLatency, sample.disk_read_latency),
+        (Metric::DiskWriteLatency, sample.disk_write_latency),
+        (Metric::DiskAllocated, bytes(Some(Bytes(allocated.sum())))),
+        (Metric::NetworkIn, bytes(sample.network_in)),
+        (Metric::NetworkOut, bytes(sample.network_out)),
+    ]
+    .into_iter()
+    .filter_map(|(metric, value)| Some((metric, value?)))
+    .collect()
 }
 
 fn cpu(cpus: u16, before: Option<&Counters>, now: &Counters, elapsed: Option<f64>) -> Option<Percent> {

@@ -224,9 +224,9 @@ pub(crate) struct Live {
 }
 
 impl Live {
-    pub(crate) fn new(attached: Attached, shared: &Shared) -> Self {
+    pub(crate) fn new(attached: Attached, shared: &Arc<Shared>) -> Self {
         let Attached { run, events, companions } = attached;
-        let meter = tokio::spawn(meter::read_on(Arc::clone(&run), shared.config.timing));
+        let meter = tokio::spawn(meter::read_on(Arc::clone(&run), Arc::downgrade(shared)));
         Self { run, events, companions, shutdown: None, ending: false, _meter: AbortOnDropHandle::new(meter) }
     }
 

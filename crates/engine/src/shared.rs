@@ -10,6 +10,7 @@ use crate::bus::EventBus;
 use crate::config::{EngineConfig, Preferences};
 use crate::fleet::Fleet;
 use crate::gate::Gate;
+use crate::history::History;
 use crate::images::Images;
 use crate::ledger::Ledger;
 use crate::platform::Platform;
@@ -33,6 +34,8 @@ pub(crate) struct Shared {
     pub(crate) builds: Gate,
     /// What of the image library is not in the store.
     pub(crate) images: Images,
+    /// What was measured.
+    pub(crate) history: History,
     /// Creations at work.
     pub(crate) builders: TaskTracker,
     /// Is cancelled when the engine ends.
@@ -46,6 +49,7 @@ impl Shared {
         let bus = EventBus::new();
         Arc::new(Self {
             ledger: Ledger::open(store.clone(), bus.clone()),
+            history: History::new(store.clone()),
             store,
             bus,
             fleet: Fleet::default(),

@@ -43,7 +43,7 @@ pub(crate) struct CpuClock(Mutex<Option<(u64, u64)>>);
 
 impl CpuClock {
     /// CPU use since the reading before.
-    fn read(&self) -> Option<Percent> {
+    pub(crate) fn read(&self) -> Option<Percent> {
         let total = procfs::KernelStats::current().ok()?.total;
         let idle = total.idle.saturating_add(total.iowait.unwrap_or(0));
         let busy = total

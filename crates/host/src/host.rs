@@ -623,6 +623,18 @@ impl Handlers for Host {
         self.0.engine.stats().await
     }
 
+    async fn metrics_history(
+        &self,
+        request: MetricHistoryRequest,
+        _: &Caller,
+    ) -> Result<MetricHistory, ErrorBody> {
+        self.0.engine.history(&request).await
+    }
+
+    async fn metrics_storage(&self, _: Empty, _: &Caller) -> Result<MetricStorage, ErrorBody> {
+        self.0.engine.history_storage().await
+    }
+
     async fn system_health(&self, _: Empty, _: &Caller) -> Result<Health, ErrorBody> {
         let config = self.0.config.clone();
         let checks = blocking(move || Ok(doctor::cheap(&config))).await?;

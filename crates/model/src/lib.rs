@@ -21,6 +21,7 @@ pub mod guest_os;
 pub mod ids;
 pub mod image;
 pub mod input;
+pub mod metrics;
 pub mod operation;
 pub mod schedule;
 pub mod settings;

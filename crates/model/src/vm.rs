@@ -239,6 +239,14 @@ pub struct VmSample {
     pub disk_read: Option<Bytes>,
     /// Bytes written per second to all disks.
     pub disk_write: Option<Bytes>,
+    /// Reads per second from all disks.
+    pub disk_read_ops: Option<f32>,
+    /// Writes per second to all disks.
+    pub disk_write_ops: Option<f32>,
+    /// Milliseconds a read took, on average since the reading before.
+    pub disk_read_latency: Option<f32>,
+    /// Milliseconds a write took, on average since the reading before.
+    pub disk_write_latency: Option<f32>,
     /// Bytes per second into the guest (guest agent).
     pub network_in: Option<Bytes>,
     /// Bytes per second out of the guest (guest agent).

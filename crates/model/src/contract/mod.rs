@@ -232,6 +232,10 @@ macro_rules! for_each_command {
             settings_update "settings.update" Mutation Put "/settings" Admin: SettingsUpdateRequest => SettingsView;
             /// The host's load and what the machines take of it.
             system_stats "system.stats" Query Get "/system/stats" Read: Empty => HostStats;
+            /// What was measured of machines, the host and pools.
+            metrics_history "metrics.history" Query Post "/metrics/history" Read: MetricHistoryRequest => MetricHistory;
+            /// What the history of measured values takes.
+            metrics_storage "metrics.storage" Query Get "/metrics/storage" Read: Empty => MetricStorage;
             /// Whether the engine is up.
             system_health "system.health" Query Get "/system/health" Read: Empty => Health;
             /// What runs here.
@@ -264,6 +268,7 @@ pub mod commands {
     pub use crate::image::{
         CatalogueEntry, ImageDownloadRequest, ImageImportRequest, ImageRef, ImageUpdateRequest, LibraryImage,
     };
+    pub use crate::metrics::{MetricHistory, MetricHistoryRequest, MetricStorage};
     pub use crate::operation::Operation;
     pub use crate::schedule::{
         Schedule, ScheduleCreateRequest, SchedulePreview, SchedulePreviewRequest, ScheduleRef, ScheduleRun,

@@ -19,6 +19,14 @@ pub struct DiskCounters {
     pub read: Bytes,
     /// Written by the guest.
     pub written: Bytes,
+    /// How many reads those were.
+    pub reads: u64,
+    /// How many writes.
+    pub writes: u64,
+    /// How long all reads took.
+    pub read_time: Duration,
+    /// How long all writes took.
+    pub write_time: Duration,
 }
 
 /// What the guest says of its memory; `None` for what its balloon driver does not report.
@@ -51,6 +59,14 @@ struct BlockStats {
 struct BlockCounters {
     rd_bytes: u64,
     wr_bytes: u64,
+    #[serde(default)]
+    rd_operations: u64,
+    #[serde(default)]
+    wr_operations: u64,
+    #[serde(default)]
+    rd_total_time_ns: u64,
+    #[serde(default)]
+    wr_total_time_ns: u64,
 }
 
 impl Qmp {
@@ -66,6 +82,10 @@ impl Qmp {
                 device: device_id(&qdev).to_owned(),
                 read: Bytes(stats.rd_bytes),
                 written: Bytes(stats.wr_bytes),
+                reads: stats.rd_operations,
+                writes: stats.wr_operations,
+                read_time: Duration::from_nanos(stats.rd_total_time_ns),
+                write_time: Duration::from_nanos(stats.wr_total_time_ns),
             })
             .collect())
     }

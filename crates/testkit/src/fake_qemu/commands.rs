@@ -285,7 +285,8 @@ fn blockstats(machine: &Machine) -> Value {
                 "qdev": format!("/machine/peripheral/{device}/virtio-backend"),
                 "stats": {
                     "rd_bytes": bytes, "wr_bytes": bytes / 2, "rd_operations": bytes / 4096,
-                    "wr_operations": bytes / 8192, "flush_operations": 0, "wr_highest_offset": bytes,
+                    "wr_operations": bytes / 8192, "rd_total_time_ns": bytes * 100, "wr_total_time_ns": bytes * 50,
+                    "flush_operations": 0, "wr_highest_offset": bytes,
                 },
             })
         })

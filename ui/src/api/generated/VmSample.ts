@@ -31,6 +31,22 @@ diskRead: Bytes | null,
  */
 diskWrite: Bytes | null, 
 /**
+ * Reads per second from all disks.
+ */
+diskReadOps: number | null, 
+/**
+ * Writes per second to all disks.
+ */
+diskWriteOps: number | null, 
+/**
+ * Milliseconds a read took, on average since the reading before.
+ */
+diskReadLatency: number | null, 
+/**
+ * Milliseconds a write took, on average since the reading before.
+ */
+diskWriteLatency: number | null, 
+/**
  * Bytes per second into the guest (guest agent).
  */
 networkIn: Bytes | null, 

@@ -30,6 +30,9 @@ import type { ImportInspectRequest } from './ImportInspectRequest'
 import type { ImportPlan } from './ImportPlan'
 import type { LibraryImage } from './LibraryImage'
 import type { MachineFile } from './MachineFile'
+import type { MetricHistory } from './MetricHistory'
+import type { MetricHistoryRequest } from './MetricHistoryRequest'
+import type { MetricStorage } from './MetricStorage'
 import type { Operation } from './Operation'
 import type { OperationGetRequest } from './OperationGetRequest'
 import type { OperationListRequest } from './OperationListRequest'
@@ -177,6 +180,13 @@ export type { MachineRun } from './MachineRun'
 export type { MachineSpec } from './MachineSpec'
 export type { MachineType } from './MachineType'
 export type { MachineVersion } from './MachineVersion'
+export type { Metric } from './Metric'
+export type { MetricHistory } from './MetricHistory'
+export type { MetricHistoryRequest } from './MetricHistoryRequest'
+export type { MetricSeries } from './MetricSeries'
+export type { MetricStorage } from './MetricStorage'
+export type { MetricSubject } from './MetricSubject'
+export type { MetricUnit } from './MetricUnit'
 export type { MiB } from './MiB'
 export type { NetworkBackend } from './NetworkBackend'
 export type { Nic } from './Nic'
@@ -445,6 +455,10 @@ export interface Commands {
   'settings.update': { request: SettingsUpdateRequest; reply: SettingsView }
   /** The host's load and what the machines take of it. */
   'system.stats': { request: Empty; reply: HostStats }
+  /** What was measured of machines, the host and pools. */
+  'metrics.history': { request: MetricHistoryRequest; reply: MetricHistory }
+  /** What the history of measured values takes. */
+  'metrics.storage': { request: Empty; reply: MetricStorage }
   /** Whether the engine is up. */
   'system.health': { request: Empty; reply: Health }
   /** What runs here. */
@@ -539,6 +553,8 @@ export const commandKinds = {
   'settings.get': 'query',
   'settings.update': 'mutation',
   'system.stats': 'query',
+  'metrics.history': 'query',
+  'metrics.storage': 'query',
   'system.health': 'query',
   'system.version': 'query',
   'system.doctor': 'query',
