@@ -156,6 +156,10 @@ impl Lab {
                 // Nothing of it stays in memory alone.
                 self.monitor(id, &format!("qemu-io -d {device} \"flush\""));
             } else {
+                // Layers may be merged just now.
+                voidvm_testkit::wait_until(super::SOON, "a disk nobody works on", || {
+                    is_free(&disk.file).then_some(())
+                });
                 io(&disk.file, &[line], &[]);
             }
         }
@@ -221,6 +225,12 @@ fn run(command: &mut Command) {
     let said =
         String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success() && !said.contains("failed"), "{command:?}: {said}");
+}
+
+/// Whether an image can be opened for writing.
+fn is_free(image: &Path) -> bool {
+    let opened = Command::new("qemu-io").args(["-f", "qcow2", "-c", "length"]).arg(image).output().unwrap();
+    opened.status.success()
 }
 
 fn io(image: &Path, lines: &[String], options: &[&str]) {
