@@ -30,11 +30,7 @@ impl Clock {
     /// Reads the host; what cannot be known is left out.
     pub(super) fn read(&mut self) -> Reading {
         let mut reading = Reading::new();
-        #[expect(
-            clippy::cast_precision_loss,
-            clippy::cast_possible_truncation,
-            reason = "a graph is no account"
-        )]
+        #[expect(clippy::cast_possible_truncation, reason = "a graph is no account")]
         let mut put =
             |metric: Metric, value: Option<f64>| reading.extend(value.map(|value| (metric, value as f32)));
         put(Metric::Cpu, self.cpu.read().map(|share| f64::from(share.0)));

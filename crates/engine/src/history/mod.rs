@@ -155,7 +155,7 @@ impl History {
                 match Block::decode(step, row.start, &row.data) {
                     Ok(block) => drop(found.insert(row.start, block)),
                     Err(error) => {
-                        tracing::warn!(%error, subject = row.subject, "a block of history is left out")
+                        tracing::warn!(%error, subject = row.subject, "a block of history is left out");
                     }
                 }
             }
