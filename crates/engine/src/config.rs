@@ -87,6 +87,8 @@ pub struct Preferences {
     pub stop_timeout: Duration,
     /// The QEMU to run; found on PATH without.
     pub qemu_binary: Option<PathBuf>,
+    /// How many of each machine's newest snapshots with memory are made ready to be gone on from at once.
+    pub prepared_snapshots: usize,
     /// Virtual CPUs of a new machine.
     pub default_cpus: u16,
     /// Memory of a new machine.
@@ -101,6 +103,7 @@ impl From<&Settings> for Preferences {
             builds: 2,
             stop_timeout: Duration::from_secs(settings.stop_timeout_seconds.into()),
             qemu_binary: (!settings.qemu_binary.is_empty()).then(|| PathBuf::from(&settings.qemu_binary)),
+            prepared_snapshots: settings.prepared_snapshots.into(),
             default_cpus: settings.default_cpus,
             default_memory: settings.default_memory,
         }
@@ -130,6 +133,10 @@ pub struct Timing {
     pub download_pause: Duration,
     /// How long a server may say nothing.
     pub download_stall: Duration,
+    /// How long a machine's snapshots are left alone before their memory is prepared.
+    pub prepare_after: Duration,
+    /// How old a snapshot is before its memory is packed.
+    pub pack_after: Duration,
 }
 
 impl Default for Timing {
@@ -145,6 +152,8 @@ impl Default for Timing {
             sample_idle: Duration::from_secs(15),
             download_pause: Duration::from_secs(2),
             download_stall: Duration::from_secs(30),
+            prepare_after: Duration::from_secs(3),
+            pack_after: Duration::from_secs(300),
         }
     }
 }

@@ -45,6 +45,7 @@ pub struct Engine(Arc<Inner>);
 struct Inner {
     shared: Arc<Shared>,
     scheduler: Scheduler,
+    marker: snapshot::image::Marker,
     clock: CpuClock,
     thumbnails: Thumbnails,
 }
@@ -64,12 +65,14 @@ impl Engine {
         }
         let shared = Shared::new(config, store);
         images::tidy(&shared)?;
+        let marker = snapshot::image::Marker::set(&shared);
         recover::recover(&shared).await?;
         images::keep_up(&shared);
         tokio::spawn(logs::keep_bounded(Arc::downgrade(&shared)));
         tokio::spawn(storage::watch(Arc::downgrade(&shared)));
         tokio::spawn(snapshot::merge_left_over(Arc::downgrade(&shared)));
         shared.builders.spawn(history::keep(Arc::downgrade(&shared)));
+        tokio::spawn(snapshot::image::keep_images(Arc::downgrade(&shared)));
         let scheduler = Scheduler::with(SchedulerParts {
             store: shared.store.clone(),
             bus: shared.bus.clone(),
@@ -81,7 +84,7 @@ impl Engine {
         })
         .await?;
         let inner =
-            Inner { shared, scheduler, clock: CpuClock::default(), thumbnails: Thumbnails::default() };
+            Inner { shared, scheduler, marker, clock: CpuClock::default(), thumbnails: Thumbnails::default() };
         let engine = Self(Arc::new(inner));
         engine.warm_up();
         Ok(engine)
@@ -138,6 +141,7 @@ impl Engine {
         let machines = shared.fleet.all();
         futures_util::future::join_all(machines.iter().map(|machine| machine.retire())).await;
         shared.ledger.flush().await;
+        self.0.marker.clear();
     }
 
     /// Everything that changes, in one order.

@@ -25,6 +25,12 @@ impl Qemu {
     pub(crate) fn version(&self) -> String {
         self.capabilities.version.to_string()
     }
+
+    /// This very program: another build of the same version is another one.
+    pub(crate) fn identity(&self) -> String {
+        let Fingerprint { path, inode, size, modified: (seconds, nanoseconds) } = &self.fingerprint;
+        format!("{} {} {inode} {size} {seconds}.{nanoseconds}", self.version(), path.display())
+    }
 }
 
 /// What tells one program file from another at the same path.

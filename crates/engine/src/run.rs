@@ -30,6 +30,8 @@ pub(crate) const EXIT_FOLLOWS: Duration = Duration::from_millis(250);
 pub(crate) enum Came {
     /// This engine started it.
     Launched,
+    /// This engine started it, and its guest's memory is there already.
+    Prepared,
     /// It was found running.
     Adopted,
 }
@@ -110,6 +112,11 @@ impl Run {
     /// Changes with everything QEMU says.
     pub(crate) fn news(&self) -> watch::Receiver<u64> {
         self.news.subscribe()
+    }
+
+    /// How it came to be ours.
+    pub(crate) const fn came(&self) -> Came {
+        self.came
     }
 
     /// The monitor, where it has been reached.

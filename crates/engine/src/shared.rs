@@ -14,6 +14,7 @@ use crate::history::History;
 use crate::images::Images;
 use crate::ledger::Ledger;
 use crate::platform::Platform;
+use crate::snapshot::image::Preparing;
 use crate::snapshot::recover::Unfinished;
 use crate::storage::Holds;
 
@@ -28,6 +29,8 @@ pub(crate) struct Shared {
     pub(crate) holds: Holds,
     /// What the last owner left of its work on snapshots of machines that may have a process.
     pub(crate) unfinished: Unfinished,
+    /// Work on snapshots' memory that nobody waits for.
+    pub(crate) preparing: Preparing,
     pub(crate) platform: Platform,
     pub(crate) starts: Gate,
     pub(crate) stops: Gate,
@@ -55,6 +58,7 @@ impl Shared {
             fleet: Fleet::default(),
             holds: Holds::default(),
             unfinished: Unfinished::default(),
+            preparing: Preparing::default(),
             platform: Platform::new(config.state_dir.clone()),
             starts: Gate::new(preferences.starts),
             stops: Gate::new(preferences.stops),

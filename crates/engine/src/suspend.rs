@@ -4,7 +4,7 @@
 //! running ─stop─▶ suspend.ram.part grows ─▶ suspend.json ─▶ suspend.ram ─▶ quit ─▶ suspended
 //!    ▲                   │ (fails, given up,    (from here the machine is suspended, whatever becomes of its process)
 //!    └──── undone ◀──────┘  owner killed)
-//! suspended ─▶ a held process reads suspend.ram ─▶ it is called suspend.used ─▶ cont ─▶ running, file removed
+//! suspended ─▶ a held process reads suspend.ram (or has its image) ─▶ it is called suspend.used ─▶ cont ─▶ running, file removed
 //! ```
 //! Invariants: the machine either goes on or is suspended, at every instant; memory is never loaded twice, since the disks have
 //! gone on meanwhile: once a guest may have run, its file is not `suspend.ram` any more; memory is not loaded onto disks that
@@ -30,8 +30,8 @@ use voidvm_qemu::process::RunRecord;
 use voidvm_qemu::qmp::{COMMAND_TIMEOUT, Qmp};
 
 use crate::ops::files;
-use crate::run::{GuestStatus, Run};
-use crate::stats;
+use crate::run::{Came, GuestStatus, Run};
+use crate::{snapshot, stats};
 
 const MEMORY: &str = "suspend.ram";
 const PART: &str = "suspend.ram.part";
@@ -56,6 +56,9 @@ pub(crate) struct Suspended {
     pub(crate) at: Timestamp,
     /// Its disks as the guest left them.
     disks: Vec<Stamp>,
+    /// The directory of the snapshot whose memory it is: there may be an image of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) kept: Option<PathBuf>,
 }
 
 /// A file as it was.
@@ -267,7 +270,7 @@ async fn write(
             file.sync_all()?;
             let disks =
                 record.spec.disks.iter().map(|disk| Stamp::of(&disk.file)).collect::<io::Result<_>>()?;
-            let bytes = serde_json::to_vec(&Suspended { record, at, disks })?;
+            let bytes = serde_json::to_vec(&Suspended { record, at, disks, kept: None })?;
             let mut described =
                 File::options().write(true).create(true).truncate(true).mode(0o600).open(&description)?;
             io::Write::write_all(&mut described, &bytes)?;
@@ -293,7 +296,8 @@ pub(crate) fn plant(
     let memory = machine_dir.join(MEMORY);
     let plant = || -> io::Result<()> {
         let disks = record.spec.disks.iter().map(|disk| Stamp::of(&disk.file)).collect::<io::Result<_>>()?;
-        let bytes = serde_json::to_vec(&Suspended { record, at, disks })?;
+        let dir = kept.parent().map(Path::to_owned);
+        let bytes = serde_json::to_vec(&Suspended { record, at, disks, kept: dir.clone() })?;
         let mut described = File::options()
             .write(true)
             .create(true)
@@ -304,6 +308,8 @@ pub(crate) fn plant(
         described.sync_all()?;
         // Read only, by whoever it is: a second name is enough, where the file system has such.
         if std::fs::hard_link(kept, &memory).is_err() {
+            // It may have been packed a moment ago.
+            let kept = dir.map_or_else(|| kept.to_owned(), |dir| snapshot::kept_memory(&dir));
             let part = machine_dir.join(PART);
             std::fs::copy(kept, &part)?;
             std::fs::rename(&part, &memory)?;
@@ -317,7 +323,7 @@ pub(crate) fn plant(
 }
 
 /// Hands a file to the monitor.
-async fn pass(qmp: &Qmp, file: &File) -> Result<(), ErrorBody> {
+async fn pass(qmp: &Qmp, file: impl AsFd) -> Result<(), ErrorBody> {
     let getfd = qapi::qmp::getfd { fdname: DESCRIPTOR.to_owned() };
     qmp.execute_with_fd(&getfd, file.as_fd()).await.map(drop).map_err(|error| error.body())
 }
@@ -370,18 +376,21 @@ pub(crate) fn left_over(machine_dir: &Path, status: &GuestStatus) -> Option<Left
 pub(crate) async fn load(run: Arc<Run>, machine_dir: PathBuf) -> Result<(), ErrorBody> {
     let qmp = run.qmp()?;
     let (memory, used) = (machine_dir.join(MEMORY), machine_dir.join(USED));
-    let file = File::open(&memory).map_err(|error| files::io_error(&memory, &error))?;
-    drop(
-        tell(
-            &qmp,
-            "migrate-set-capabilities",
-            json!({"capabilities": [{"capability": "events", "state": true}]}),
-        )
-        .await,
-    );
-    pass(&qmp, &file).await?;
-    tell(&qmp, "migrate-incoming", json!({"uri": format!("fd:{DESCRIPTOR}")})).await?;
-    follow(&run, &qmp, &watch::Sender::new(None)).await?;
+    if run.came() != Came::Prepared {
+        let file = snapshot::open_memory(&memory)?;
+        drop(
+            tell(
+                &qmp,
+                "migrate-set-capabilities",
+                json!({"capabilities": [{"capability": "events", "state": true}]}),
+            )
+            .await,
+        );
+        pass(&qmp, &file).await?;
+        drop(file);
+        tell(&qmp, "migrate-incoming", json!({"uri": format!("fd:{DESCRIPTOR}")})).await?;
+        follow(&run, &qmp, &watch::Sender::new(None)).await?;
+    }
     crate::hotplug::cables(&qmp, &run.record().spec).await?;
     std::fs::rename(&memory, &used).map_err(|error| files::io_error(&memory, &error))?;
     if let Err(error) = tell(&qmp, "cont", json!({})).await {

@@ -74,6 +74,8 @@ pub enum OperationKind {
     SnapshotFork,
     /// Merge layers of disks that no snapshot needs any more.
     SnapshotMerge,
+    /// Make a snapshot's memory ready to be gone on from, or pack it.
+    SnapshotPrepare,
     /// Take the snapshots of a schedule, and remove those it keeps no longer.
     ScheduleRun,
     /// Back a machine up.
@@ -88,7 +90,7 @@ pub enum OperationKind {
 
 impl OperationKind {
     /// Every kind.
-    pub const ALL: [Self; 34] = [
+    pub const ALL: [Self; 35] = [
         Self::Create,
         Self::Update,
         Self::Start,
@@ -118,6 +120,7 @@ impl OperationKind {
         Self::SnapshotDelete,
         Self::SnapshotFork,
         Self::SnapshotMerge,
+        Self::SnapshotPrepare,
         Self::ScheduleRun,
         Self::BackupRun,
         Self::BackupVerify,
@@ -158,6 +161,7 @@ impl OperationKind {
             Self::SnapshotDelete => "snapshot_delete",
             Self::SnapshotFork => "snapshot_fork",
             Self::SnapshotMerge => "snapshot_merge",
+            Self::SnapshotPrepare => "snapshot_prepare",
             Self::ScheduleRun => "schedule_run",
             Self::BackupRun => "backup_run",
             Self::BackupVerify => "backup_verify",
@@ -228,7 +232,7 @@ pub struct Progress {
 pub enum OperationResult {
     /// Space was given back.
     Reclaimed {
-        /// What the volume took on the disk before.
+        /// What the volume, or the snapshot's memory, took on the disk before.
         before: Bytes,
         /// What it takes now.
         after: Bytes,

@@ -69,6 +69,9 @@ pub struct Settings {
     pub max_concurrent_starts: u16,
     /// How many machines may stop at one time, 1 to 64.
     pub max_concurrent_stops: u16,
+    /// How many of each machine's newest snapshots with memory are made ready to go on from at once, 0 to 20; they take about as
+    /// much room again as their memory.
+    pub prepared_snapshots: u16,
     /// Seconds a guest has to shut down before voidVM asks what to do, 1 to 3600.
     pub stop_timeout_seconds: u32,
     /// The QEMU to run; found on PATH when empty.
@@ -91,6 +94,7 @@ impl Default for Settings {
             default_cpus: 1,
             max_concurrent_starts: 5,
             max_concurrent_stops: 10,
+            prepared_snapshots: 2,
             stop_timeout_seconds: 60,
             qemu_binary: String::new(),
             local_api: false,
@@ -122,6 +126,7 @@ impl Settings {
         bound("defaultCpus", self.default_cpus.into(), u64::from(*CPUS.start())..=u64::from(*CPUS.end()), "");
         bound("maxConcurrentStarts", self.max_concurrent_starts.into(), 1..=64, "");
         bound("maxConcurrentStops", self.max_concurrent_stops.into(), 1..=64, "");
+        bound("preparedSnapshots", self.prepared_snapshots.into(), 0..=20, "");
         bound("stopTimeoutSeconds", self.stop_timeout_seconds.into(), 1..=3600, " s");
         bound("localApiPort", self.local_api_port.into(), 1024..=65_535, "");
         if !self.qemu_binary.is_empty()

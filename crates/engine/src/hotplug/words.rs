@@ -59,6 +59,35 @@ impl Words {
         }
     }
 
+    /// The JSON value of the option that has this id, or of the drive that has this node name.
+    pub(crate) fn value(&self, option: &str, name: &str) -> Option<Value> {
+        let key = if option == "-blockdev" { "node-name" } else { "id" };
+        json(&self.0[self.find(option, key, name)? + 1])
+    }
+
+    /// Changes every JSON value of an option; gives up at the first that has nothing in its place.
+    pub(crate) fn change(
+        &mut self,
+        option: &str,
+        mut other: impl FnMut(&Value) -> Option<Value>,
+    ) -> Option<()> {
+        for at in 1..self.0.len() {
+            if self.0[at - 1] == option
+                && let Some(value) = json(&self.0[at])
+            {
+                self.0[at] = other(&value)?.to_string();
+            }
+        }
+        Some(())
+    }
+
+    /// Puts another text in the place of one, wherever it is.
+    pub(crate) fn rewrite(&mut self, from: &str, to: &str) {
+        for word in &mut self.0 {
+            *word = word.replace(from, to);
+        }
+    }
+
     /// Sets the value of an option that is there once and is no JSON.
     pub(crate) fn set_plain(&mut self, option: &str, value: String) {
         let at = self.pairs().position(|(this, _)| this == option);

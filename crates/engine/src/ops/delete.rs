@@ -20,6 +20,7 @@ use voidvm_store::{Intent, IntentAction, VmRow};
 use super::family::{self, Pace};
 use super::files;
 use crate::shared::Shared;
+use crate::snapshot;
 use crate::supervisor::lend::Loan;
 use crate::supervisor::{Children, Disks};
 
@@ -54,6 +55,7 @@ pub(crate) async fn delete(
     operation_id: OperationId,
     disks: Disks,
 ) -> Deletion {
+    snapshot::image::stop_all(&shared, &shared.config.machine_dir(vm.id)).await;
     let mut removed = files::own(&shared.config, &vm);
     if disks == Disks::Keep {
         let stays = |file: &PathBuf| {

@@ -5,8 +5,9 @@
 //! is probed that has not changed since the last start.
 
 use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::net::{TcpListener, UdpSocket};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,7 +17,7 @@ use voidvm_model::vm::ActiveAccel;
 use voidvm_model::{ErrorBody, ErrorCode, MachineSpec, VmId};
 use voidvm_qemu::args;
 use voidvm_qemu::companion::{CompanionKind, CompanionRecord, Companions};
-use voidvm_qemu::process::{self, RunDir, RunRecord, boot_id};
+use voidvm_qemu::process::{self, Holes, RunDir, RunRecord, boot_id};
 use voidvm_store::VmRow;
 
 use super::files;
@@ -26,6 +27,7 @@ use crate::ledger::Failure;
 use crate::platform::Qemu;
 use crate::run::{Attached, Came, EXIT_FOLLOWS, Run};
 use crate::shared::Shared;
+use crate::snapshot::image::{self, Prepared};
 use crate::supervisor::adopt::{AttachError, LAST_WORDS, attach};
 use crate::suspend::{self, Suspended};
 use crate::{disposable, platform};
@@ -63,7 +65,7 @@ pub(crate) struct CommandLine {
     pub(crate) accel: ActiveAccel,
     /// The hardware, with everything settled that the specification leaves open for the first start.
     pub(crate) spec: MachineSpec,
-    pub(crate) argv: Vec<std::ffi::OsString>,
+    pub(crate) argv: Vec<OsString>,
 }
 
 /// Builds the command line of the next start; touches nothing.
@@ -79,7 +81,8 @@ pub(crate) async fn command_line(
     let qemu = shared.platform.qemu(shared.preferences().qemu_binary).await?;
     if let Some(Suspended { record, .. }) = suspended {
         // Its memory fits the very machine it was; what is in it was settled when that was started.
-        let words = record.now.as_ref().unwrap_or(&record.argv).iter().map(std::ffi::OsString::from);
+        let words = record.now.as_ref().unwrap_or(&record.argv).clone();
+        let words = image::without_image(words).into_iter().map(OsString::from);
         let argv = words.chain(["-incoming".into(), "defer".into()]).collect();
         return Ok(CommandLine { qemu, accel: record.accel, spec: record.spec.clone(), argv });
     }
@@ -129,77 +132,131 @@ pub(crate) async fn launch(
         vm.spec = spec;
         settle(&shared, vm.clone()).await?;
     }
-    let boot_id = boot_id().map_err(|error| internal("the boot id cannot be read", &error))?;
-    let dir = RunDir::new(&shared.config.runtime_dir, vm.id);
-    // Those of a start that was cut.
-    Companions::find(dir.clone()).end(Duration::ZERO).await;
-    prepare(&dir, &shared.config.serial_log(vm.id))?;
-    if how != How::Resumed {
-        // Memory that fits the disks as they are now would not fit them any more.
-        suspend::discard(&machine_dir);
+    let plan = Attempt { shared: &shared, vm: &vm, how, qemu, accel, started_with, home, suspended, cancel };
+    let prepared = plan.suspended.as_ref().and_then(|suspended| suspended.kept.as_ref());
+    let prepared = prepared.and_then(|dir| image::find(&shared, dir, &plan.qemu));
+    if let Some(prepared) = prepared {
+        match plan.carry_out(&argv, Some(prepared)).await {
+            Err(Refused::Failed(failure)) => {
+                tracing::warn!(vm = %vm.id, error = %failure.error, "prepared memory does not do: the kept one is loaded");
+            }
+            done => return done,
+        }
     }
-    let Outfit { inherited, mut companions } = outfit::ready(&shared, vm.id, &started_with, &home).await?;
-    let spawned = match process::spawn(&qemu.binary, &argv, &dir, inherited) {
-        Ok(spawned) => spawned,
-        Err(error) => {
+    plan.carry_out(&argv, None).await
+}
+
+/// What a process is started with.
+struct Attempt<'a> {
+    shared: &'a Arc<Shared>,
+    vm: &'a VmRow,
+    how: How,
+    qemu: Arc<Qemu>,
+    accel: ActiveAccel,
+    started_with: MachineSpec,
+    home: PathBuf,
+    suspended: Option<Suspended>,
+    cancel: CancellationToken,
+}
+
+impl Attempt<'_> {
+    /// Starts it, with its memory from an image where there is one. When this fails, no process is left.
+    async fn carry_out(&self, argv: &[OsString], prepared: Option<Prepared>) -> Result<Box<Attached>, Refused> {
+        let (shared, vm) = (self.shared, self.vm);
+        let machine_dir = shared.config.machine_dir(vm.id);
+        let boot_id = boot_id().map_err(|error| internal("the boot id cannot be read", &error))?;
+        let dir = RunDir::new(&shared.config.runtime_dir, vm.id);
+        // Those of a start that was cut.
+        Companions::find(dir.clone()).end(Duration::ZERO).await;
+        prepare(&dir, &shared.config.serial_log(vm.id))?;
+        if self.how != How::Resumed {
+            // Memory that fits the disks as they are now would not fit them any more.
+            suspend::discard(&machine_dir);
+        }
+        let Outfit { mut inherited, mut companions } =
+            outfit::ready(shared, vm.id, &self.started_with, &self.home).await?;
+        let mut argv: Vec<String> = argv.iter().map(|word| word.to_string_lossy().into_owned()).collect();
+        let (mut holes, mut came, mut state) = (Holes::Allowed, Came::Launched, None);
+        if let Some(prepared) = prepared {
+            holes = prepared.holes();
+            let Prepared { ram, state: devices, .. } = &prepared;
+            let number = ram.try_clone().map(|ram| inherited.add(ram.into()));
+            let words = number.ok().and_then(|number| prepared.words(argv.clone(), number));
+            let Some(words) = words else {
+                companions.end(Duration::ZERO).await;
+                return Err(ErrorBody::new(ErrorCode::Unsupported, "The image is of another machine.").into());
+            };
+            (argv, came, state) = (words, Came::Prepared, devices.try_clone().ok());
+        }
+        let words: Vec<OsString> = argv.iter().map(OsString::from).collect();
+        let spawned = match process::spawn(&self.qemu.binary, &words, &dir, inherited, holes) {
+            Ok(spawned) => spawned,
+            Err(error) => {
+                companions.end(Duration::ZERO).await;
+                return Err(error.body().into());
+            }
+        };
+        let process = spawned.handle;
+        let was = self.suspended.as_ref().map(|suspended| &suspended.record);
+        let record = RunRecord {
+            uuid: vm.id,
+            pid: process.pid(),
+            start_ticks: spawned.start_ticks,
+            boot_id,
+            started_at: spawned.started_at,
+            qemu_version: self.qemu.version(),
+            accel: self.accel,
+            binary: self.qemu.binary.clone(),
+            argv,
+            spec: vm.spec.clone(),
+            now: was.map(|was| was.now.clone().unwrap_or_else(|| was.argv.clone())),
+            disposable: self.how == How::Disposable,
+            roots: BTreeMap::new(),
+            layers: BTreeMap::new(),
+        };
+        remember(shared, vm.id, &record);
+        let reached = async {
+            record.write(&dir.record()).map_err(|error| Refused::from(error.body()))?;
+            let patience = shared.config.timing.greeting;
+            let attached = match attach(process.clone(), record, dir.clone(), came, patience).await {
+                Ok((attached, _)) => attached,
+                // A process that dies closes its monitor first: its own words say more than the closed door.
+                Err(error) => {
+                    return match tokio::time::timeout(LAST_WORDS, process.wait_exit()).await {
+                        Ok(exit) => Err(died(exit, &dir)),
+                        Err(_) => Err(not_reached(&error, &dir)),
+                    };
+                }
+            };
+            if let Some(state) = &state {
+                image::load(&attached.run, state).await?;
+            }
+            Ok(Box::new(attached))
+        };
+        let mut outcome = tokio::select! {
+            biased;
+            () = self.cancel.cancelled() => Err(Refused::Cancelled),
+            exit = process.wait_exit() => {
+                tracing::warn!(vm = %vm.id, ?exit, "QEMU ended before it could be reached");
+                Err(died(exit, &dir))
+            }
+            // QEMU waits for one that has ended without a word.
+            ended = companions.next_end(EXIT_FOLLOWS) => Err(companion_failed(&ended, &dir)),
+            reached = reached => reached,
+        };
+        if let Ok(attached) = &mut outcome
+            && let Err(body) = cables(&attached.run, &vm.spec).await
+        {
+            outcome = Err(body.into());
+        }
+        if let Ok(attached) = &mut outcome {
+            attached.companions = companions;
+        } else {
+            end(&process, &dir).await;
             companions.end(Duration::ZERO).await;
-            return Err(error.body().into());
         }
-    };
-    let process = spawned.handle;
-    let record = RunRecord {
-        uuid: vm.id,
-        pid: process.pid(),
-        start_ticks: spawned.start_ticks,
-        boot_id,
-        started_at: spawned.started_at,
-        qemu_version: qemu.version(),
-        accel,
-        binary: qemu.binary.clone(),
-        argv: argv.iter().map(|word| word.to_string_lossy().into_owned()).collect(),
-        spec: vm.spec.clone(),
-        now: suspended.map(|suspended| suspended.record.now.unwrap_or(suspended.record.argv)),
-        disposable: how == How::Disposable,
-        roots: BTreeMap::new(),
-        layers: BTreeMap::new(),
-    };
-    remember(&shared, vm.id, &record);
-    let reached = async {
-        record.write(&dir.record()).map_err(|error| Refused::from(error.body()))?;
-        let patience = shared.config.timing.greeting;
-        let attached = attach(process.clone(), record, dir.clone(), Came::Launched, patience).await;
-        match attached {
-            Ok((attached, _)) => Ok(Box::new(attached)),
-            // A process that dies closes its monitor first: its own words say more than the closed door.
-            Err(error) => match tokio::time::timeout(LAST_WORDS, process.wait_exit()).await {
-                Ok(exit) => Err(died(exit, &dir)),
-                Err(_) => Err(not_reached(&error, &dir)),
-            },
-        }
-    };
-    let mut outcome = tokio::select! {
-        biased;
-        () = cancel.cancelled() => Err(Refused::Cancelled),
-        exit = process.wait_exit() => {
-            tracing::warn!(vm = %vm.id, ?exit, "QEMU ended before it could be reached");
-            Err(died(exit, &dir))
-        }
-        // QEMU waits for one that has ended without a word.
-        ended = companions.next_end(EXIT_FOLLOWS) => Err(companion_failed(&ended, &dir)),
-        reached = reached => reached,
-    };
-    if let Ok(attached) = &mut outcome
-        && let Err(body) = cables(&attached.run, &vm.spec).await
-    {
-        outcome = Err(body.into());
+        outcome
     }
-    if let Ok(attached) = &mut outcome {
-        attached.companions = companions;
-    } else {
-        end(&process, &dir).await;
-        companions.end(Duration::ZERO).await;
-    }
-    outcome
 }
 
 /// Remembers what the first start has settled.

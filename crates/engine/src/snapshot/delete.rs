@@ -51,6 +51,7 @@ pub(crate) async fn remove(job: &Job, loan: &Loan, id: SnapshotId) -> Result<(),
     }
     job.announce();
     step("delete: out of the store");
+    job.shared.preparing.stop(id).await;
     blocking(move || kept::remove(&dir)).await?;
     step("delete: files removed");
     job.settled(intent).await;

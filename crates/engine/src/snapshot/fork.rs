@@ -20,7 +20,7 @@ use voidvm_store::{SnapshotRow, VmRow};
 
 use super::restore::{START, check_whole};
 use super::take::layer_files;
-use super::{kept, names};
+use super::{image as prepared, kept, names, packed};
 use crate::fleet::Reservation;
 use crate::hotplug::Words;
 use crate::ledger::{Cancel, Outcome, Subject, Ticket};
@@ -99,6 +99,10 @@ impl Work {
         let shared = &self.shared;
         let rows = shared.store.snapshots().of(loan.vm.id).await.map_err(|error| error.body())?;
         names::find(&rows, &self.row.id.to_string())?;
+        let dir = kept::dir(&shared.config.machine_dir(loan.vm.id), self.row.id);
+        if self.row.memory {
+            packed::check(shared, &dir).await?;
+        }
         let (mut made, total) = (Vec::new(), self.wanted.len() as u64);
         for (done, (id, name, reservation)) in (1..).zip(self.wanted) {
             if cancel.is_cancelled() {
@@ -111,6 +115,10 @@ impl Work {
             drop(reservation);
             made.push(machine);
             ticket.progress(done, total);
+        }
+        if self.row.memory {
+            prepared::note_use(&dir);
+            shared.preparing.take_up(self.row.id);
         }
         drop(loan);
         if self.start { Ok(start_all(shared, &made, self.origin).await?) } else { Ok(()) }

@@ -3,6 +3,8 @@
 //! ```text
 //! snapshots/ID/  memory   what QEMU wrote of RAM and devices         screen.png   the screen, small
 //!                machine.json   the run it was, to go on from it      uefi-vars.qcow2 …, tpm/   as they were
+//!                memory.zst, memory.json   the memory packed, its checksum ([`packed`](super::packed))
+//!                image.…   the memory as it is mapped ([`image`](super::image))
 //! ```
 //! Invariant: only files under these names are ever removed from it.
 
@@ -15,10 +17,11 @@ use serde::{Deserialize, Serialize};
 use voidvm_model::{ErrorBody, ErrorCode, SnapshotId};
 use voidvm_qemu::process::RunRecord;
 
+use super::{image, packed};
 use crate::ops::{build, files};
 
 const HOME: &str = "snapshots";
-const MEMORY: &str = "memory";
+pub(super) const MEMORY: &str = "memory";
 const MACHINE: &str = "machine.json";
 const PICTURE: &str = "screen.png";
 
@@ -39,7 +42,14 @@ pub(super) fn id_of(dir: &Path) -> Option<SnapshotId> {
     dir.file_name()?.to_str()?.parse().ok()
 }
 
-pub(super) fn memory(dir: &Path) -> PathBuf {
+/// The memory, packed or not.
+pub(crate) fn memory(dir: &Path) -> PathBuf {
+    let packed = dir.join(packed::PACKED);
+    if packed.exists() { packed } else { unpacked(dir) }
+}
+
+/// The memory as QEMU wrote it.
+pub(super) fn unpacked(dir: &Path) -> PathBuf {
     dir.join(MEMORY)
 }
 
@@ -58,7 +68,19 @@ pub(crate) fn dirs(machine_dir: &Path) -> Vec<PathBuf> {
 
 /// What of a snapshot's directory is ours, whether it is there or not.
 pub(crate) fn files_in(dir: &Path) -> Vec<PathBuf> {
-    let named = [MEMORY, MACHINE, PICTURE, "uefi-vars.qcow2", "uefi-secure-vars.qcow2"];
+    let named = [
+        MEMORY,
+        packed::PACKED,
+        packed::NOTE,
+        image::RAM,
+        image::STATE,
+        image::DESCRIPTION,
+        image::USED,
+        MACHINE,
+        PICTURE,
+        "uefi-vars.qcow2",
+        "uefi-secure-vars.qcow2",
+    ];
     let tpm = std::fs::read_dir(files::tpm(dir)).into_iter().flatten().flatten();
     let mut found: Vec<_> = named.iter().map(|name| dir.join(name)).collect();
     found.extend(named.iter().map(|name| build::part_of(&dir.join(name))));

@@ -12,6 +12,7 @@
 //! * [`take`]: of a machine at rest, or of one that runs ([`stream`]: memory by live migration to a file; [`switch`]: the disks).
 //! * [`restore`], [`fork`]: what is now, or a new machine, put on the layers of a snapshot; memory becomes that of a suspended
 //!   machine, so that a start goes on from it.
+//! * [`packed`], [`image`]: memory made small, and made ready to be gone on from at once; work nobody waits for.
 //! * [`delete`], [`merge`]: a layer that nobody names is merged with the one that stands on it, whichever way copies less.
 //! * [`recover`]: what an owner that was killed left: old or new, never neither.
 //!
@@ -21,12 +22,14 @@
 mod compare;
 mod delete;
 mod fork;
+pub(crate) mod image;
 mod job;
 mod kept;
 mod layers;
 mod list;
 mod merge;
 pub(crate) mod names;
+mod packed;
 mod packets;
 pub(crate) mod recover;
 mod restore;
@@ -38,9 +41,10 @@ pub(crate) use compare::compare;
 pub(crate) use delete::{delete, remove};
 pub(crate) use fork::fork;
 pub(crate) use job::{Job, begin as begin_job};
-pub(crate) use kept::{dir as kept_dir, dirs as kept_dirs, files_in as kept_files};
+pub(crate) use kept::{dir as kept_dir, dirs as kept_dirs, files_in as kept_files, memory as kept_memory};
 pub(crate) use layers::{drop_twins, writable};
 pub(crate) use list::{picture, tree, update};
 pub(crate) use merge::{look as merge_at_rest, merge_left_over};
+pub(crate) use packed::open as open_memory;
 pub(crate) use restore::restore;
 pub(crate) use take::{Memory, Wish, begin, create, take};

@@ -18,7 +18,7 @@ use voidvm_store::{Intent, IntentAction, OpenIntent};
 
 use super::restore::Plan;
 use super::switch::{self, call};
-use super::{kept, layers, merge, stream};
+use super::{image, kept, layers, merge, stream};
 use crate::ops::files;
 use crate::run::{GuestStatus, Run};
 use crate::shared::Shared;
@@ -165,6 +165,7 @@ pub(crate) async fn remove_strays(shared: &Shared, vms: impl Iterator<Item = VmI
         if dirs.is_empty() {
             continue;
         }
+        dirs.iter().for_each(|dir| image::tidy(dir));
         let Ok(rows) = shared.store.snapshots().of(vm).await else { continue };
         for dir in dirs.iter().filter(|dir| !busy.contains(dir)) {
             if !rows.iter().any(|row| Some(row.id) == kept::id_of(dir)) {

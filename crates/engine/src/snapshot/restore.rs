@@ -15,12 +15,12 @@ use voidvm_model::spec::DiskFormat;
 use voidvm_model::{
     ErrorBody, ErrorCode, MachineSpec, Operation, OperationKind, OperationStatus, Origin, VmState,
 };
-use voidvm_qemu::image;
+use voidvm_qemu::image as disks;
 use voidvm_store::{IntentAction, SnapshotRow};
 
 use super::job::{self, Came, Job, blocking};
 use super::take::{Memory, Wish, layer_files, take};
-use super::{kept, merge, names};
+use super::{image, kept, merge, names, packed};
 use crate::ledger::Cancel;
 use crate::ops::{build, clone, files};
 use crate::shared::Shared;
@@ -70,7 +70,7 @@ pub(super) fn check_whole(machine_dir: &Path, row: &SnapshotRow) -> Result<(), E
             .with_hint(format!("The snapshot “{}” cannot be used without it; put it back.", row.name))
     };
     for file in layer_files(machine_dir, row).values() {
-        image::backing_files(file).map_err(|missing| lost(&missing.path, &missing.source))?;
+        disks::backing_files(file).map_err(|missing| lost(&missing.path, &missing.source))?;
     }
     if row.memory {
         let memory = kept::memory(&kept::dir(machine_dir, row.id));
@@ -102,14 +102,18 @@ async fn carry_out(job: &Arc<Job>, row: &SnapshotRow, to: RestoreTo, discard_pre
         .with_field("discardPresent")
         .with_hint("Start it first, or say that the present state may be lost."));
     }
+    let with_memory = row.memory && to != RestoreTo::Stopped;
+    let dir = kept::dir(&job.machine_dir(), row.id);
+    if with_memory {
+        packed::check(&job.shared, &dir).await?;
+    }
     job.seal()?;
     step("restore: present kept");
     let machine = Arc::clone(&job.machine);
     machine.end_run(&mut loan).await?;
     step("restore: run ended");
-    let with_memory = row.memory && to != RestoreTo::Stopped;
     let plan = Plan {
-        dir: kept::dir(&job.machine_dir(), row.id),
+        dir: dir.clone(),
         machine_dir: job.machine_dir(),
         row: row.clone(),
         with_memory,
@@ -131,6 +135,10 @@ async fn carry_out(job: &Arc<Job>, row: &SnapshotRow, to: RestoreTo, discard_pre
     job.announce();
     if with_memory || to == RestoreTo::Running {
         start(job).await?;
+    }
+    if with_memory {
+        image::note_use(&dir);
+        job.shared.preparing.take_up(row.id);
     }
     Ok(None)
 }
@@ -185,7 +193,7 @@ impl Plan {
             let part = build::part_of(&disk.file);
             files::remove(std::slice::from_ref(&part))?;
             let size = clone::header(&base)?.virtual_size;
-            image::overlay(&part, &base, DiskFormat::Qcow2, size).map_err(|error| error.body())?;
+            disks::overlay(&part, &base, DiskFormat::Qcow2, size).map_err(|error| error.body())?;
             step("restore: overlay made");
             std::fs::rename(&part, &disk.file).map_err(|error| files::io_error(&disk.file, &error))?;
             step("restore: disk put back");

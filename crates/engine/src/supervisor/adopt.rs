@@ -83,11 +83,11 @@ pub(crate) async fn attach(
 ) -> Result<(Attached, GuestStatus), AttachError> {
     let (qmp, events) = Qmp::connect(&dir.qmp(), patience).await.map_err(AttachError::Qmp)?;
     let status = match came {
-        Came::Launched => GuestStatus::Prelaunch,
+        Came::Launched | Came::Prepared => GuestStatus::Prelaunch,
         Came::Adopted => interview(&qmp, record.uuid, patience).await?,
     };
     let companions = match came {
-        Came::Launched => Companions::none(dir.clone()),
+        Came::Launched | Came::Prepared => Companions::none(dir.clone()),
         Came::Adopted => Companions::find(dir.clone()),
     };
     let run = Run::new(process, record, dir, came, Some(qmp));

@@ -31,8 +31,8 @@ use place::Places;
 pub use error::ArgsError;
 pub use machine::{MEMORY_SLOTS, shared_memory};
 pub use parts::{
-    Seat, Sharing, disk_device, disk_key, disk_node, disk_thread, key_object, memory_backend, nic_backend,
-    nic_device, usb_device,
+    FileMemory, Seat, Sharing, disk_device, disk_key, disk_node, disk_thread, key_object, memory_backend,
+    memory_file, nic_backend, nic_device, usb_device,
 };
 
 /// The longest path of a unix socket: `sun_path` less its NUL.

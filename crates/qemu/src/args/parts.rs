@@ -1,6 +1,8 @@
 //! Devices as QEMU is told of them, on its command line and over the monitor alike: what is plugged in while a machine runs is
 //! what its next start has.
 
+use std::path::Path;
+
 use serde_json::{Value, json};
 use voidvm_model::Bytes;
 use voidvm_model::spec::{
@@ -9,6 +11,7 @@ use voidvm_model::spec::{
 };
 
 use super::{ArgsError, text};
+use crate::probe::QemuVersion;
 
 /// The most bytes of a disk's serial number on SATA, IDE and NVMe.
 const SERIAL: usize = 20;
@@ -232,6 +235,45 @@ pub fn memory_backend(id: &str, size: Bytes, shared: Sharing) -> Value {
             json!({"qom-type": "memory-backend-memfd", "id": id, "size": size.0, "share": true})
         }
     }
+}
+
+/// How a file is the guest's memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FileMemory {
+    /// What the guest writes is written to the file.
+    Written,
+    /// The file is only read; what the guest writes stays with QEMU. The file is opened for writing all the same.
+    Mapped,
+    /// The same, and the file is opened for reading alone.
+    MappedReadOnly,
+}
+
+impl FileMemory {
+    /// How this QEMU reads a file as memory without writing to it.
+    ///
+    /// Before 8.2 QEMU opened every such file for writing, and punched holes into it for memory that a guest gave back: such a
+    /// process must be kept from that ([`Holes::Refused`](crate::process::Holes)).
+    #[must_use]
+    pub fn mapped_by(version: QemuVersion) -> Self {
+        let since = QemuVersion { major: 8, minor: 2, micro: 0 };
+        if version >= since { Self::MappedReadOnly } else { Self::Mapped }
+    }
+}
+
+/// A piece of the guest's memory that is a file of the same size.
+///
+/// # Errors
+/// [`ArgsError::Path`].
+pub fn memory_file(id: &str, size: Bytes, file: &Path, how: FileMemory) -> Result<Value, ArgsError> {
+    let mut backend = json!({
+        "qom-type": "memory-backend-file", "id": id, "size": size.0, "mem-path": text(file)?,
+        "share": how == FileMemory::Written,
+    });
+    if how == FileMemory::MappedReadOnly {
+        backend["readonly"] = true.into();
+        backend["rom"] = "off".into();
+    }
+    Ok(backend)
 }
 
 /// libslirp's notation; every part is a number, so nothing needs quoting.

@@ -14,6 +14,7 @@ use jiff::Timestamp;
 use rustix::process::Pid;
 use voidvm_model::{ErrorBody, ErrorCode};
 
+use super::holes;
 use super::identify::Stat;
 use super::{ProcessHandle, RunDir};
 
@@ -93,6 +94,16 @@ impl SpawnError {
     }
 }
 
+/// What a process may do with the files it has open.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Holes {
+    /// Whatever it likes.
+    Allowed,
+    /// It cannot punch holes into them: a file that is mapped as memory stays what it is. Disks are zeroed by writing zeroes,
+    /// as on a file system without holes.
+    Refused,
+}
+
 /// Starts `binary` in the machine's runtime directory, which must be prepared. Its copies of the descriptors are its own; ours
 /// are closed.
 ///
@@ -106,9 +117,13 @@ pub fn spawn(
     args: &[OsString],
     dir: &RunDir,
     inherited: Inherited,
+    holes: Holes,
 ) -> Result<Spawned, SpawnError> {
     let mut command = Command::new(binary);
     command.args(args);
+    if holes == Holes::Refused {
+        holes::refuse(&mut command);
+    }
     start(command, &dir.stderr(), inherited)
 }
 

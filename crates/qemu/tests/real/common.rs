@@ -147,7 +147,7 @@ pub(crate) async fn start(base: &Path, name: &str, spec: MachineSpec) -> Result<
     let (mut inherited, mut companions) = (Inherited::default(), Companions::none(dir.clone()));
     let paths = outfit(base, &dir, &spec, &mut inherited, &mut companions).await;
     let args = args::build(id, name, &spec, ActiveAccel::Tcg, &paths, caps).unwrap();
-    let spawned = process::spawn(&caps.binary, &args, &dir, inherited).unwrap();
+    let spawned = process::spawn(&caps.binary, &args, &dir, inherited, process::Holes::Allowed).unwrap();
     let record = RunRecord {
         uuid: id,
         pid: spawned.handle.pid(),
