@@ -77,6 +77,9 @@ impl Lab {
                     Some(with_second_monitor(&binary, config.data_dir.parent().unwrap()));
                 config.timing.mute_after = Duration::from_secs(20);
                 config.timing.heartbeat = Duration::from_secs(2);
+                // Memory is prepared and packed in the middle of everything.
+                config.timing.prepare_after = Duration::from_millis(50);
+                config.timing.pack_after = Duration::from_millis(500);
             }
         })
         .await;

@@ -15,6 +15,7 @@ const BOUNDS = {
   defaultCpus: [1, 255],
   maxConcurrentStarts: [1, 64],
   maxConcurrentStops: [1, 64],
+  preparedSnapshots: [0, 20],
   stopTimeoutSeconds: [1, 3600],
   localApiPort: [1024, 65_535],
 } as const satisfies Partial<Record<Key, readonly [number, number]>>;

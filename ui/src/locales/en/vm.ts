@@ -73,6 +73,7 @@ export default {
     snapshot_delete: 'Delete snapshot',
     snapshot_fork: 'Fork snapshot',
     snapshot_merge: 'Merge disk layers',
+    snapshot_prepare: 'Prepare a snapshot’s memory',
     schedule_run: 'Scheduled snapshots',
     backup_run: 'Back up',
     backup_verify: 'Verify backups',

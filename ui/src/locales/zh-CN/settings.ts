@@ -33,6 +33,9 @@ export default {
   starts: '同时启动的虚拟机数量',
   limitHint: '超出的会排队等候，以免影响本机使用。',
   stops: '同时关机的虚拟机数量',
+  prepared: '预先准备、可立即恢复的快照数量',
+  preparedHint:
+    '每台虚拟机最新的几个快照，以及最近使用的一个：约十分之一秒即可恢复，但会再占用与其内存相当的空间。0 表示关闭。',
   qemu: '使用的 QEMU',
   qemuHint: '留空则使用已安装的 QEMU。正在运行的虚拟机不受影响。',
   qemuChoose: '选择要使用的 QEMU',
