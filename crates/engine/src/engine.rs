@@ -83,8 +83,13 @@ impl Engine {
             tasks: shared.builders.clone(),
         })
         .await?;
-        let inner =
-            Inner { shared, scheduler, marker, clock: CpuClock::default(), thumbnails: Thumbnails::default() };
+        let inner = Inner {
+            shared,
+            scheduler,
+            marker,
+            clock: CpuClock::default(),
+            thumbnails: Thumbnails::default(),
+        };
         let engine = Self(Arc::new(inner));
         engine.warm_up();
         Ok(engine)

@@ -81,6 +81,7 @@ impl Shared {
         self.starts.resize(preferences.starts);
         self.stops.resize(preferences.stops);
         self.builds.resize(preferences.builds);
+        self.preparing.look_again();
         *self.preferences.write().unwrap_or_else(PoisonError::into_inner) = preferences;
     }
 }

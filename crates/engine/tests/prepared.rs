@@ -92,7 +92,8 @@ impl Lab {
         let dir = rig.config.machine_dir(vm.id);
         std::fs::create_dir_all(&dir).unwrap();
         let file = dir.join("disk0.qcow2");
-        let made = Command::new("qemu-img").args(["create", "-q", "-f", "qcow2"]).arg(&file).arg("8M").status();
+        let made =
+            Command::new("qemu-img").args(["create", "-q", "-f", "qcow2"]).arg(&file).arg("8M").status();
         assert!(made.unwrap().success());
         let disk = Disk::new("disk0".parse().unwrap(), file, DiskFormat::Qcow2, FileOwner::Machine);
         let spec = MachineSpec { disks: vec![disk], ..spec() };
@@ -102,7 +103,7 @@ impl Lab {
         // The firmware takes keys once it knows its keyboard; one at a time, or it takes that for broken.
         let mut asked = 0_u32;
         wait_until_async(BOOT, "the firmware to take keys", async || {
-            if asked % 64 == 0 {
+            if asked.is_multiple_of(64) {
                 lab.rig().engine.keys(lab.id, vec!["a".to_owned()]).await.unwrap();
             }
             asked += 1;
@@ -132,7 +133,10 @@ impl Lab {
     /// Presses a key and waits until it is in the guest's memory.
     async fn press(&self, id: VmId, key: &str) -> String {
         self.rig().engine.keys(id, vec![key.to_owned()]).await.unwrap();
-        wait_until_async(SOON, "the key", async || Some(keys(self.rig(), id)).filter(|now| now.ends_with(key))).await
+        wait_until_async(SOON, "the key", async || {
+            Some(keys(self.rig(), id)).filter(|now| now.ends_with(key))
+        })
+        .await
     }
 
     fn keys(&self) -> String {
@@ -192,7 +196,10 @@ impl Lab {
     /// The preparation at work.
     async fn preparing(&self) -> Operation {
         wait_until_async(SOON, "a preparation", async || {
-            self.preparations().await.into_iter().find(|operation| operation.status == OperationStatus::Running)
+            self.preparations()
+                .await
+                .into_iter()
+                .find(|operation| operation.status == OperationStatus::Running)
         })
         .await
     }
@@ -218,13 +225,15 @@ fn keys(rig: &Rig, id: VmId) -> String {
     let mut lines = BufReader::new(stream.try_clone().unwrap()).lines();
     lines.next().unwrap().unwrap();
     let line = format!("xp /16hx {KEYS:#x}");
-    let command = serde_json::json!({"execute": "human-monitor-command", "arguments": {"command-line": line}});
+    let command =
+        serde_json::json!({"execute": "human-monitor-command", "arguments": {"command-line": line}});
     let mut answer = String::new();
     for question in [r#"{"execute":"qmp_capabilities"}"#.to_owned(), command.to_string()] {
         (&stream).write_all(format!("{question}\n").as_bytes()).unwrap();
         answer = lines.by_ref().map(Result::unwrap).find(|line| !line.contains("\"event\"")).unwrap();
     }
-    let words = answer.split(|c: char| !c.is_ascii_hexdigit() && c != 'x').filter_map(|word| word.strip_prefix("0x"));
+    let words =
+        answer.split(|c: char| !c.is_ascii_hexdigit() && c != 'x').filter_map(|word| word.strip_prefix("0x"));
     let bytes = words.filter_map(|word| u8::try_from(u16::from_str_radix(word, 16).ok()? & 0xff).ok());
     bytes.take_while(|byte| *byte != 0).map(char::from).collect()
 }
@@ -278,7 +287,6 @@ async fn a_real_guest_goes_on_from_an_image_and_is_kept_again() {
     }
 }
 
-
 #[tokio::test(flavor = "multi_thread")]
 async fn real_forks_share_an_image_and_differ_in_what_they_write() {
     let Some(lab) = Lab::new(|_| ()).await else { return };
@@ -294,7 +302,8 @@ async fn real_forks_share_an_image_and_differ_in_what_they_write() {
         start: true,
     };
     lab.rig().succeeded(lab.rig().engine.fork_snapshot(request, Origin::Cli).await).await;
-    let forks: Vec<VmId> = lab.rig().engine.list().iter().filter(|vm| vm.id != lab.id).map(|vm| vm.id).collect();
+    let forks: Vec<VmId> =
+        lab.rig().engine.list().iter().filter(|vm| vm.id != lab.id).map(|vm| vm.id).collect();
     assert_eq!(forks.len(), 3);
     for (fork, key) in forks.iter().zip(["x", "y", "z"]) {
         assert!(lab.is_mapped(*fork));
@@ -349,7 +358,8 @@ async fn a_real_image_that_is_not_finished_leaves_nothing() {
     lab.stuck(true);
     let kept = lab.take("kept").await;
     let without = ["machine.json", "memory", "screen.png"].map(str::to_owned).to_vec();
-    let plain = |names: Vec<String>| names.into_iter().filter(|name| name != "screen.png").collect::<Vec<_>>();
+    let plain =
+        |names: Vec<String>| names.into_iter().filter(|name| name != "screen.png").collect::<Vec<_>>();
     let without = plain(without);
 
     // Given up by a person: it is not tried again.
@@ -425,7 +435,8 @@ async fn a_real_machines_packed_memory_is_gone_on_from_unless_a_crash_has_damage
     let engine = Engine::open(config.clone(), store.clone()).await.unwrap();
     lab.rig = Some(Rig { engine, store, config, fake, dir });
     let request = lab.request(&kept, RestoreTo::AsItWas);
-    let (code, refused) = lab.rig().failed(lab.rig().engine.restore_snapshot(request, Origin::Cli).await).await;
+    let (code, refused) =
+        lab.rig().failed(lab.rig().engine.restore_snapshot(request, Origin::Cli).await).await;
     assert_eq!(code, ErrorCode::ImageInvalid, "{refused:?}");
     assert!(refused.error.unwrap().message.contains("checksum"));
     let stopped = lab.request(&kept, RestoreTo::Stopped);

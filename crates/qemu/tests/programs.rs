@@ -134,14 +134,21 @@ async fn a_process_is_told_by_how_it_ended_and_what_it_said() {
     let run = RunDir::new(dir.path(), VmId::new());
     run.prepare().unwrap();
     let shell = script(dir.path(), "shell", "echo 'last \u{1b}[31mwords' >&2; exit 3");
-    let spawned = process::spawn(&shell, &[], &run, process::Inherited::default(), process::Holes::Allowed).unwrap();
+    let spawned =
+        process::spawn(&shell, &[], &run, process::Inherited::default(), process::Holes::Allowed).unwrap();
     assert_eq!(spawned.handle.wait_exit().await.unwrap(), Exit::Code(3));
     assert_eq!(run.stderr_tail(), "last [31mwords\n");
     let body = process::explain(Exit::Code(3), &run.stderr_tail());
     assert_eq!(body.code, ErrorCode::QemuFailed);
     assert_eq!(body.details.unwrap()["stderr"], "last [31mwords\n");
-    let missing =
-        process::spawn(&dir.path().join("none"), &[], &run, process::Inherited::default(), process::Holes::Allowed).unwrap_err();
+    let missing = process::spawn(
+        &dir.path().join("none"),
+        &[],
+        &run,
+        process::Inherited::default(),
+        process::Holes::Allowed,
+    )
+    .unwrap_err();
     assert!(matches!(missing, SpawnError::Exec { .. }) && missing.body().code == ErrorCode::QemuNotFound);
     let nowhere = RunDir::new(&dir.path().join("not made"), VmId::new());
     assert!(matches!(

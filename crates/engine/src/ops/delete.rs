@@ -81,6 +81,8 @@ pub(crate) async fn delete(
         drop(journal.end(id).await);
         return Deletion::Refused(error.body());
     }
+    // What began before there was no machine any more.
+    snapshot::image::stop_all(&shared, &shared.config.machine_dir(vm.id)).await;
     let finished = finish(&shared, &intent);
     // What lies in the trash can come back, and needs its key then.
     if disks == Disks::Remove {

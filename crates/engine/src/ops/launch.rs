@@ -161,7 +161,11 @@ struct Attempt<'a> {
 
 impl Attempt<'_> {
     /// Starts it, with its memory from an image where there is one. When this fails, no process is left.
-    async fn carry_out(&self, argv: &[OsString], prepared: Option<Prepared>) -> Result<Box<Attached>, Refused> {
+    async fn carry_out(
+        &self,
+        argv: &[OsString],
+        prepared: Option<Prepared>,
+    ) -> Result<Box<Attached>, Refused> {
         let (shared, vm) = (self.shared, self.vm);
         let machine_dir = shared.config.machine_dir(vm.id);
         let boot_id = boot_id().map_err(|error| internal("the boot id cannot be read", &error))?;

@@ -11,7 +11,8 @@ use voidvm_model::snapshot::{FORKS_MAX, SnapshotForkRequest};
 use voidvm_model::spec::{DiskFormat, validate_name};
 use voidvm_model::vm::VmMeta;
 use voidvm_model::{
-    ErrorBody, ErrorCode, MachineSpec, Operation, OperationKind, OperationStatus, Origin, VmId, VmState,
+    ErrorBody, ErrorCode, Event, MachineSpec, Operation, OperationKind, OperationStatus, Origin, VmId,
+    VmState,
 };
 use voidvm_qemu::args;
 use voidvm_qemu::image;
@@ -119,6 +120,8 @@ impl Work {
         if self.row.memory {
             prepared::note_use(&dir);
             shared.preparing.take_up(self.row.id);
+            // It may be wanted ready from now on.
+            shared.bus.publish(self.origin, Event::SnapshotsChanged { vm_id: loan.vm.id });
         }
         drop(loan);
         if self.start { Ok(start_all(shared, &made, self.origin).await?) } else { Ok(()) }

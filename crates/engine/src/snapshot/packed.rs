@@ -101,7 +101,12 @@ impl<W: Write> Hashing<W> {
     }
 
     fn note(self, file: &str) -> Note {
-        Note { file: file.to_owned(), size: self.size, checksum: hex(&self.hash.finalize()), seen_at: Timestamp::now() }
+        Note {
+            file: file.to_owned(),
+            size: self.size,
+            checksum: hex(&self.hash.finalize()),
+            seen_at: Timestamp::now(),
+        }
     }
 }
 
@@ -155,12 +160,17 @@ async fn aside<T: Send + 'static>(
         let _ = rustix::process::setpriority_process(None, NICENESS);
         let _ = tell.send(work());
     });
-    let lost = |why: String| ErrorBody::new(ErrorCode::Internal, format!("The work could not be done: {why}."));
+    let lost =
+        |why: String| ErrorBody::new(ErrorCode::Internal, format!("The work could not be done: {why}."));
     drop(thread.map_err(|error| lost(error.to_string()))?);
     told.await.unwrap_or_else(|_| Err(lost("it ended early".to_owned())))
 }
 
-fn pack_now(dir: &Path, cancel: &CancellationToken, progress: &dyn Fn(u64, u64)) -> Result<Packed, ErrorBody> {
+fn pack_now(
+    dir: &Path,
+    cancel: &CancellationToken,
+    progress: &dyn Fn(u64, u64),
+) -> Result<Packed, ErrorBody> {
     let (from, to) = (kept::unpacked(dir), dir.join(PACKED));
     let part = build::part_of(&to);
     let failed = |error: io::Error| files::io_error(&from, &error);
@@ -246,7 +256,8 @@ pub(crate) fn open(path: &Path) -> Result<OwnedFd, ErrorBody> {
     if !packed {
         return Ok(file.into());
     }
-    let (reader, writer) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).map_err(|error| failed(error.into()))?;
+    let (reader, writer) =
+        rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).map_err(|error| failed(error.into()))?;
     // Best effort: fewer switches between the two.
     let _ = rustix::pipe::fcntl_setpipe_size(&writer, PIECE);
     let shown = path.to_owned();

@@ -112,12 +112,7 @@ async fn carry_out(job: &Arc<Job>, row: &SnapshotRow, to: RestoreTo, discard_pre
     let machine = Arc::clone(&job.machine);
     machine.end_run(&mut loan).await?;
     step("restore: run ended");
-    let plan = Plan {
-        dir: dir.clone(),
-        machine_dir: job.machine_dir(),
-        row: row.clone(),
-        with_memory,
-    };
+    let plan = Plan { dir: dir.clone(), machine_dir: job.machine_dir(), row: row.clone(), with_memory };
     let intent = job.intend(IntentAction::SnapshotRestore, plan.to_files()).await?;
     step("restore: intended");
     let spec = {

@@ -26,12 +26,14 @@ pub const fn can_be_refused() -> bool {
     OURS.is_some()
 }
 
-const fn step(code: u32, jump: [u8; 2], value: u32) -> libc::sock_filter {
-    libc::sock_filter { code: code as u16, jt: jump[0], jf: jump[1], k: value }
+const STEPS: u16 = 8;
+
+fn step(code: u32, jump: [u8; 2], value: u32) -> libc::sock_filter {
+    libc::sock_filter { code: u16::try_from(code).unwrap_or_default(), jt: jump[0], jf: jump[1], k: value }
 }
 
 /// `fallocate` with the flag for holes fails; everything else passes.
-fn filter(architecture: u32) -> [libc::sock_filter; 8] {
+fn filter(architecture: u32) -> [libc::sock_filter; STEPS as usize] {
     const LOAD: u32 = libc::BPF_LD | libc::BPF_W | libc::BPF_ABS;
     const EQUAL: u32 = libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K;
     const HAS: u32 = libc::BPF_JMP | libc::BPF_JSET | libc::BPF_K;
@@ -58,7 +60,7 @@ pub(super) fn refuse(command: &mut Command) {
     // SAFETY: between fork and exec only system calls are made, on memory that lives as long as they do: no allocation, no lock.
     unsafe {
         command.pre_exec(move || {
-            let program = libc::sock_fprog { len: steps.len() as u16, filter: steps.as_mut_ptr() };
+            let program = libc::sock_fprog { len: STEPS, filter: steps.as_mut_ptr() };
             // A filter is for those who gain no rights, which QEMU's sandbox says as well.
             if libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0
                 || libc::prctl(libc::PR_SET_SECCOMP, libc::SECCOMP_MODE_FILTER, &raw const program) != 0

@@ -74,6 +74,17 @@ impl Serve {
         data(path, reply.body_mut().read_json().unwrap())
     }
 
+    /// The reply to a PUT.
+    pub fn put(&self, path: &str, body: &Value) -> Value {
+        let mut reply = self
+            .agent
+            .put(format!("{}/api/v1{path}", self.url))
+            .header("authorization", format!("Bearer {}", self.token))
+            .send_json(body)
+            .unwrap();
+        data(path, reply.body_mut().read_json().unwrap())
+    }
+
     /// The reply to a DELETE.
     pub fn delete(&self, path: &str) -> Value {
         let mut reply = self

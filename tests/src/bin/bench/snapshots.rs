@@ -1,6 +1,6 @@
 //! Snapshots of a running guest of 1 GiB with 600 MiB touched: how long it is held by QEMU's own account, the longest gap an HTTP
-//! client outside sees, how long the whole takes and what it writes; still, and while the guest rewrites memory. Then a
-//! restore and forks from memory, and the merge of a layer beside `qemu-img commit` of the same bytes.
+//! client outside sees, how long the whole takes and what it writes; still, and while the guest rewrites memory. Then
+//! restores and forks, from an image and from the stream, and the merge of a layer beside `qemu-img commit` of the same bytes.
 
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
@@ -17,6 +17,7 @@ use crate::serve::{Serve, guest};
 const SNAPSHOTS: usize = 20;
 const KEPT: usize = 6;
 const FORKS: usize = 10;
+const RESTORES: usize = 7;
 
 /// Prints them.
 pub fn run() {
@@ -46,22 +47,91 @@ pub fn run() {
     series(&serve, &id, port, "rewriting 40 MB/s");
 
     let newest = format!("rewriting 40 MB/s {}", SNAPSHOTS - 1);
-    let restores: Vec<f64> = (0..3)
-        .map(|_| {
-            let began = Instant::now();
-            let path =
-                format!("/vms/{id}/snapshots/{}/restore", newest.replace(' ', "%20").replace('/', "%2F"));
-            serve.finish(&serve.post(&path, &json!({ "discardPresent": true })));
-            ms(began.elapsed())
-        })
-        .collect();
-    println!("restore to running, the old process's end included: median {:.0} ms", median(&restores));
+    let newest = newest.replace(' ', "%20").replace('/', "%2F");
     let began = Instant::now();
-    let path = format!("/vms/{id}/snapshots/{}/fork", newest.replace(' ', "%20").replace('/', "%2F"));
-    serve.finish(&serve.post(&path, &json!({ "name": "fork", "count": FORKS, "start": true })));
-    println!("{FORKS} forks running: {:.0} ms", ms(began.elapsed()));
+    until("the image of the newest", || is_idle(&serve) && began.elapsed() > Duration::from_secs(5));
+    goes_on(&serve, &id, port, &newest, "from an image", 150.0);
+    forks(&serve, &id, &newest, "from an image");
+    prepared(&serve, 0);
+    goes_on(&serve, &id, port, &newest, "from the stream", 500.0);
+    forks(&serve, &id, &newest, "from the stream");
     drop(serve);
     merges();
+}
+
+/// Restores to running.
+fn goes_on(serve: &Serve, id: &str, port: u16, snapshot: &str, how: &str, goal: f64) {
+    let (mut restores, mut starts, mut answers) = (vec![], vec![], vec![]);
+    for _ in 0..RESTORES {
+        let began = Instant::now();
+        let restore = json!({ "discardPresent": true });
+        serve.finish(&serve.post(&format!("/vms/{id}/snapshots/{snapshot}/restore"), &restore));
+        restores.push(ms(began.elapsed()));
+        until("the guest", || ask(port, "/").is_some());
+        answers.push(ms(began.elapsed()));
+        let operations = serve.get("/operations?limit=20");
+        let start = operations.as_array().unwrap().iter().find(|operation| operation["kind"] == "start");
+        starts.push(start.unwrap()["durationMs"].as_f64().unwrap());
+    }
+    let line = |what: &str, values: &[f64], goal: &str| {
+        println!(
+            "restored {how}: {what:<46} p50 {:>5.0}, max {:>5.0} ms{goal}",
+            median(values),
+            quantile(values, 1.0)
+        );
+    };
+    line("from the new process's start to running", &starts, &format!(" (goal {goal:.0})"));
+    line("the same, with the old process's end and files", &restores, "");
+    line("until the guest answers", &answers, "");
+}
+
+/// Forks from memory, side by side, and what each takes before it has written much.
+fn forks(serve: &Serve, id: &str, snapshot: &str, how: &str) {
+    let began = Instant::now();
+    let request = json!({ "name": "fork", "count": FORKS, "start": true });
+    serve.finish(&serve.post(&format!("/vms/{id}/snapshots/{snapshot}/fork"), &request));
+    let running = ms(began.elapsed());
+    let vms = serve.get("/vms");
+    let forks: Vec<&Value> = vms
+        .as_array()
+        .unwrap()
+        .iter()
+        .filter(|vm| vm["name"].as_str().unwrap().starts_with("fork-"))
+        .collect();
+    let pids = forks.iter().map(|vm| vm["run"]["pid"].as_u64().unwrap());
+    let most = pids.map(proportional).fold(0.0, f64::max);
+    println!(
+        "{FORKS} forks running {how}: {running:.0} ms (goal 1500), each takes at most {most:.0} MiB PSS (goal 80)"
+    );
+    for vm in forks {
+        let fork = vm["id"].as_str().unwrap();
+        serve.finish(&serve.post(&format!("/vms/{fork}/stop"), &json!({ "force": true })));
+        serve.finish(&serve.delete(&format!("/vms/{fork}")));
+    }
+}
+
+/// A process's proportional share of memory, in MiB.
+fn proportional(pid: u64) -> f64 {
+    let text = std::fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).unwrap();
+    let line = text.lines().find(|line| line.starts_with("Pss:")).unwrap();
+    line.split_whitespace().nth(1).unwrap().parse::<f64>().unwrap() / 1024.0
+}
+
+/// Sets how many snapshots have an image, and waits until that is so.
+fn prepared(serve: &Serve, most: u32) {
+    let mut settings = serve.get("/settings")["settings"].take();
+    settings["preparedSnapshots"] = most.into();
+    serve.put("/settings", &json!({ "settings": settings }));
+    let began = Instant::now();
+    until("other images", || is_idle(serve) && began.elapsed() > Duration::from_secs(8));
+}
+
+/// Whether no snapshot's memory is worked on.
+fn is_idle(serve: &Serve) -> bool {
+    let operations = serve.get("/operations?limit=20");
+    let open =
+        |operation: &Value| operation["kind"] == "snapshot_prepare" && operation["finishedAt"].is_null();
+    !operations.as_array().unwrap().iter().any(open)
 }
 
 /// Takes snapshots one after another and deletes all but the newest few.

@@ -9,7 +9,7 @@ import type { VolumeCheck } from "./VolumeCheck";
  */
 export type OperationResult = { "kind": "reclaimed", 
 /**
- * What the volume took on the disk before.
+ * What the volume, or the snapshot's memory, took on the disk before.
  */
 before: Bytes, 
 /**

@@ -37,6 +37,11 @@ maxConcurrentStarts: number,
  */
 maxConcurrentStops: number, 
 /**
+ * How many of each machine's newest snapshots with memory are made ready to go on from at once, 0 to 20; they take about as
+ * much room again as their memory.
+ */
+preparedSnapshots: number, 
+/**
  * Seconds a guest has to shut down before voidVM asks what to do, 1 to 3600.
  */
 stopTimeoutSeconds: number, 

@@ -64,7 +64,17 @@ pub(super) async fn is_offered(shared: &Shared, qemu: &Qemu) -> bool {
         let dir = place(shared);
         dir.prepare().map_err(|error| files::io_error(dir.path(), &error))?;
         let monitor = format!("unix:{},server=on,wait=off", dir.qmp().display());
-        let words = ["-machine", "none", "-S", "-nodefaults", "-no-user-config", "-display", "none", "-qmp", &monitor];
+        let words = [
+            "-machine",
+            "none",
+            "-S",
+            "-nodefaults",
+            "-no-user-config",
+            "-display",
+            "none",
+            "-qmp",
+            &monitor,
+        ];
         let words: Vec<_> = words.iter().map(std::ffi::OsString::from).collect();
         let mut process = Brief::spawn(&qemu.binary, &words, &dir).map_err(|error| error.body())?;
         let answer = async {
@@ -173,8 +183,15 @@ fn arguments(
     words.set_plain("-name", voidvm_qemu::args::name("memory of a snapshot"));
     words.set("-device", "vv.vsock", "guest-cid", &Value::from(outfit::cid(scratch())));
     let size = |name: &str, file: &Path| {
-        let layer = row.layers.iter().find(|(disk, _)| disk.as_str() == name).map(|(_, layer)| machine_dir.join(layer));
-        size_of(layer.as_deref().unwrap_or(file), record.spec.disks.iter().find(|disk| disk.id.as_str() == name))
+        let layer = row
+            .layers
+            .iter()
+            .find(|(disk, _)| disk.as_str() == name)
+            .map(|(_, layer)| machine_dir.join(layer));
+        size_of(
+            layer.as_deref().unwrap_or(file),
+            record.spec.disks.iter().find(|disk| disk.id.as_str() == name),
+        )
     };
     let words = words::baking(words, &build::part_of(&dir.join(RAM)), size).ok_or_else(unable)?;
     let argv = words.into_argv().into_iter().chain(["-incoming".to_owned(), "defer".to_owned()]);
@@ -229,7 +246,8 @@ async fn follow(qmp: &Qmp, progress: &watch::Sender<Option<Progress>>) -> Result
         match answer.get("status").and_then(Value::as_str) {
             Some("completed") => return Ok(()),
             Some("failed" | "cancelled") => {
-                let reason = answer.get("error-desc").and_then(Value::as_str).unwrap_or("QEMU does not say why");
+                let reason =
+                    answer.get("error-desc").and_then(Value::as_str).unwrap_or("QEMU does not say why");
                 return Err(ErrorBody::new(
                     ErrorCode::QemuFailed,
                     format!("The memory could not be prepared: {reason}."),
@@ -261,7 +279,8 @@ fn name(dir: &Path, ram: &File, state: &File, description: &Description) -> Resu
         std::fs::rename(build::part_of(&name), &name).map_err(failed)?;
     }
     File::open(dir).and_then(|dir| dir.sync_all()).map_err(failed)?;
-    let bytes = serde_json::to_vec(description)
-        .map_err(|error| ErrorBody::new(ErrorCode::Internal, format!("An image cannot be described: {error}.")))?;
+    let bytes = serde_json::to_vec(description).map_err(|error| {
+        ErrorBody::new(ErrorCode::Internal, format!("An image cannot be described: {error}."))
+    })?;
     build::write_file(&dir.join(DESCRIPTION), &bytes)
 }

@@ -38,11 +38,10 @@ const UNHURRIED: Duration = Duration::from_secs(3600);
 /// Keeps the images of all machines, for as long as the engine is open.
 pub(crate) async fn keep_images(shared: Weak<Shared>) {
     let mut due: HashMap<VmId, Instant> = HashMap::new();
-    let mut events = match shared.upgrade() {
+    let (mut events, other) = match shared.upgrade() {
         Some(shared) => {
-            let first = Instant::now() + shared.config.timing.prepare_after;
-            due.extend(shared.fleet.all().iter().map(|machine| (machine.id, first)));
-            shared.bus.subscribe(None)
+            all_due(&shared, &mut due);
+            (shared.bus.subscribe(None), Arc::clone(&shared.preparing.other))
         }
         None => return,
     };
@@ -52,16 +51,19 @@ pub(crate) async fn keep_images(shared: Weak<Shared>) {
         tokio::select! {
             item = events.next() => {
                 let (Some(item), Some(shared)) = (item, shared.upgrade()) else { return };
-                let soon = Instant::now() + shared.config.timing.prepare_after;
                 match item {
                     StreamItem::Event(envelope) => {
                         if let Event::SnapshotsChanged { vm_id } = envelope.event {
-                            due.insert(vm_id, soon);
+                            due.insert(vm_id, Instant::now() + shared.config.timing.prepare_after);
                         }
                     }
                     // Something was missed.
-                    _ => due.extend(shared.fleet.all().iter().map(|machine| (machine.id, soon))),
+                    StreamItem::Resync { .. } => all_due(&shared, &mut due),
                 }
+            }
+            () = other.notified() => {
+                let Some(shared) = shared.upgrade() else { return };
+                all_due(&shared, &mut due);
             }
             () = tokio::time::sleep_until(until) => {
                 let Some(shared) = shared.upgrade() else { return };
@@ -73,6 +75,11 @@ pub(crate) async fn keep_images(shared: Weak<Shared>) {
             }
         }
     }
+}
+
+fn all_due(shared: &Shared, due: &mut HashMap<VmId, Instant>) {
+    let soon = Instant::now() + shared.config.timing.prepare_after;
+    due.extend(shared.fleet.all().iter().map(|machine| (machine.id, soon)));
 }
 
 /// What is to be done next about a machine's snapshots.
@@ -95,9 +102,10 @@ async fn look(shared: &Arc<Shared>, vm: VmId) -> Option<Duration> {
     let wanted = wanted(&rows, most, |row| used(&dirs(row)));
     for row in &rows {
         let (dir, is_wanted) = (dirs(row), wanted.iter().any(|other| other.id == row.id));
-        let spoilt = shared.preparing.distrusted().is_some_and(|since| {
-            super::Description::read(&dir).is_some_and(|image| image.made_at <= since)
-        });
+        let spoilt = shared
+            .preparing
+            .distrusted()
+            .is_some_and(|since| super::Description::read(&dir).is_some_and(|image| image.made_at <= since));
         if row.memory && (!is_wanted || spoilt) {
             drop_image(&dir);
         }
@@ -125,16 +133,17 @@ async fn look(shared: &Arc<Shared>, vm: VmId) -> Option<Duration> {
 }
 
 /// The snapshots of a machine that are to have an image, the most wanted first.
-fn wanted<'a>(
-    rows: &'a [SnapshotRow],
+fn wanted(
+    rows: &[SnapshotRow],
     most: usize,
     used: impl Fn(&SnapshotRow) -> Option<SystemTime>,
-) -> Vec<&'a SnapshotRow> {
+) -> Vec<&SnapshotRow> {
     if most == 0 {
         return Vec::new();
     }
     let with_memory = || rows.iter().filter(|row| row.memory);
-    let last = with_memory().filter_map(|row| Some((used(row)?, row))).max_by_key(|(at, _)| *at).map(|(_, row)| row);
+    let last =
+        with_memory().filter_map(|row| Some((used(row)?, row))).max_by_key(|(at, _)| *at).map(|(_, row)| row);
     let mut newest: Vec<&SnapshotRow> =
         with_memory().filter(|row| row.reason != SnapshotReason::Schedule).collect();
     newest.sort_by_key(|row| std::cmp::Reverse((row.created_at, row.id)));
@@ -198,6 +207,10 @@ where
             () = stop.cancelled() => return Err(given_up()),
             turn = shared.preparing.gate.pass() => turn,
         };
+        // Whoever removes it from here on ends this first.
+        if !job.rows().await?.iter().any(|other| other.id == id) {
+            return Err(given_up());
+        }
         let done = work(Arc::clone(&job), row, stop.clone()).await;
         if done.is_err() && !shared.closing.is_cancelled() {
             shared.preparing.leave(id);
@@ -276,7 +289,9 @@ impl Marker {
         let boot = boot_id().unwrap_or_default();
         let unclean = std::fs::read_to_string(&marker).is_ok_and(|last| !last.is_empty() && last != boot);
         if unclean {
-            tracing::warn!("the computer went down with voidVM at work: what is kept of memory is checked before it is used");
+            tracing::warn!(
+                "the computer went down with voidVM at work: what is kept of memory is checked before it is used"
+            );
             if let Err(error) = std::fs::write(&since, Timestamp::now().to_string()) {
                 tracing::error!(%error, "an unclean end cannot be written down");
             }

@@ -25,6 +25,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
+use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use voidvm_model::SnapshotId;
 use voidvm_qemu::args::FileMemory;
@@ -135,14 +136,16 @@ pub(crate) fn tidy(dir: &Path) {
     if !dir.join(DESCRIPTION).exists() {
         drop_image(dir);
     }
-    let parts: Vec<PathBuf> = [RAM, STATE, DESCRIPTION].iter().map(|name| build::part_of(&dir.join(name))).collect();
+    let parts: Vec<PathBuf> =
+        [RAM, STATE, DESCRIPTION].iter().map(|name| build::part_of(&dir.join(name))).collect();
     drop(files::remove(&parts));
     packed::tidy(dir);
 }
 
 /// Writes down that a snapshot is gone on from: it will be again.
 pub(super) fn note_use(dir: &Path) {
-    let touched = File::create(dir.join(USED)).and_then(|file| file.set_modified(std::time::SystemTime::now()));
+    let touched =
+        File::create(dir.join(USED)).and_then(|file| file.set_modified(std::time::SystemTime::now()));
     if let Err(error) = touched {
         tracing::debug!(path = %dir.display(), %error, "a use is not written down");
     }
@@ -159,6 +162,8 @@ pub(crate) struct Preparing {
     /// Whether a QEMU, by its identity, can do without the memory it shares.
     offers: Mutex<HashMap<String, bool>>,
     gate: Gate,
+    /// Something else is wanted of all of them.
+    other: Arc<Notify>,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -193,6 +198,7 @@ impl Default for Preparing {
             distrusted: Mutex::default(),
             offers: Mutex::default(),
             gate: Gate::new(1),
+            other: Arc::default(),
         }
     }
 }
@@ -219,6 +225,11 @@ impl Preparing {
 
     fn is_left(&self, id: SnapshotId) -> bool {
         lock(&self.left).contains(&id)
+    }
+
+    /// What is wanted may be something else than it was.
+    pub(crate) fn look_again(&self) {
+        self.other.notify_one();
     }
 
     /// It is wanted again.

@@ -42,7 +42,11 @@ pub(crate) fn without_image(argv: Vec<String>) -> Vec<String> {
 
 /// The same machine as one that only takes memory in and writes it out again: the memory in a file that is written to; behind
 /// its disks nothing, of the right size; its networks without a way out; silent. `None` when that cannot be had.
-pub(super) fn baking(mut words: Words, ram: &Path, size_of: impl Fn(&str, &Path) -> Option<u64>) -> Option<Words> {
+pub(super) fn baking(
+    mut words: Words,
+    ram: &Path,
+    size_of: impl Fn(&str, &Path) -> Option<u64>,
+) -> Option<Words> {
     let memory = memory(&words)?;
     let backend = args::memory_file(MEMORY, Bytes(memory), ram, FileMemory::Written).ok()?;
     words.replace("-object", MEMORY, &backend);
@@ -113,7 +117,9 @@ mod tests {
         assert_eq!(of("-netdev", "nic0"), json!({"type": "user", "id": "nic0"}));
         assert_eq!(of("-netdev", "nic1"), json!({"type": "hubport", "id": "nic1", "hubid": 0}));
         assert_eq!(of("-audiodev", "vv.sound")["driver"], "none");
-        assert!(words.into_argv().iter().all(|word| !word.contains("disk0.qcow2") && !word.contains("hostfwd")));
+        assert!(
+            words.into_argv().iter().all(|word| !word.contains("disk0.qcow2") && !word.contains("hostfwd"))
+        );
         assert!(baking(Words::new(machine()), Path::new("/m"), |_, _| None).is_none());
     }
 
