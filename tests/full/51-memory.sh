@@ -15,9 +15,10 @@ mkdir -m 700 "$XDG_RUNTIME_DIR"
 vv() { "$voidvm" --json "$@"; }
 serve=
 serve() {
-  "$voidvm" serve --listen 127.0.0.1:0 >"$work/serve.log" 2>&1 &
+  "$voidvm" serve --listen 127.0.0.1:0 --print-url >"$work/serve.log" 2>&1 &
   serve=$!
-  until [ -S "$XDG_RUNTIME_DIR"/voidvm*/api.sock ] || vv list >/dev/null 2>&1; do kill -0 $serve; sleep 0.2; done
+  # Nobody else asks before: he would own the machines himself.
+  until_true 30 "the engine" grep -q http "$work/serve.log"
 }
 finish() {
   vv stop --all --force >/dev/null 2>&1 || true
@@ -41,7 +42,7 @@ quoted() { local text=$1 out= at; for ((at = 0; at < ${#text}; at++)); do printf
 # inside PORT COMMAND: what it prints in the guest
 inside() { curl -sf -m 20 "http://127.0.0.1:$1/cgi-bin/run?$(quoted "$2")"; }
 
-# Bytes to the TPM, and its answer from the 11th byte on.
+# Bytes to the TPM, and its answer, in hexadecimal.
 TPM='tpm() { exec 3<>/dev/tpm0; printf "$(echo $1 | sed "s/../\\\\x&/g")" >&3; dd bs=4096 count=1 <&3 2>/dev/null | od -An -v -tx1 | tr -d " \n"; exec 3<&-; }; '
 AUTH=00000009400000090000000000
 VARIABLE=/sys/firmware/efi/efivars/Test-12345678-1234-1234-1234-123456789abc
