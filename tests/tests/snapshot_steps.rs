@@ -85,9 +85,22 @@ struct Lab {
     present: u8,
 }
 
+/// Of what is done with a snapshot's memory when nobody waits for it.
+const PREPARING: [(&str, usize); 7] = [
+    ("prepare: parts made", 1),
+    ("prepare: process started", 1),
+    ("prepare: memory in", 1),
+    ("prepare: devices out", 1),
+    ("prepare: file named", 1),
+    ("prepare: file named", 2),
+    ("prepare: described", 1),
+];
+
 impl Lab {
-    fn new() -> Self {
+    /// `prepared`: how many snapshots have an image of their memory.
+    fn new(prepared: &str) -> Self {
         let mut home = Home::new();
+        home.set("VOIDVM_PREPARED_SNAPSHOTS", prepared);
         let steps = Steps(home.path().join("steps"));
         std::fs::create_dir(&steps.0).unwrap();
         home.set("VOIDVM_STEP_DIR", steps.0.to_str().unwrap());
@@ -238,7 +251,8 @@ fn a_real_machine_with_a_fault_at_any_step_shows_the_old_or_the_new() {
         return;
     }
     let (_, seed, mut random) = crash_plan(0);
-    let mut lab = Lab::new();
+    // Nothing is done beside what is watched.
+    let mut lab = Lab::new("0");
     let mut faults = Vec::new();
     for work in WORK {
         let steps = lab.learn(work);
@@ -265,4 +279,38 @@ fn a_real_machine_with_a_fault_at_any_step_shows_the_old_or_the_new() {
         lab.fail_at(work, &step, fault);
     }
     eprintln!("seed {seed}: {tried} of {all} faults");
+}
+
+#[test]
+fn a_fault_while_a_real_machines_memory_is_prepared_leaves_the_snapshot() {
+    if !Path::new("/usr/bin/qemu-system-x86_64").exists() {
+        return;
+    }
+    let mut lab = Lab::new("1");
+    for (name, times) in PREPARING {
+        for fault in [Fault::Owner, Fault::Both] {
+            let context = format!("at “{name}” {times}, {fault:?}");
+            eprintln!("{context}");
+            lab.set_up(true);
+            lab.steps.hold(&(name.to_owned(), times));
+            let id = lab.machine.id;
+            let pid = lab.client().vm(id).run.map(|run| run.pid);
+            voidvm_tests::done(lab.client(), "snapshot.create", &json!({"id": id, "name": "made"}));
+            wait_until(SOON, &context, || lab.steps.held().then_some(()));
+            let serve = lab.serve.take().unwrap();
+            voidvm_testkit::fake::kill(serve.pid());
+            if let Some(pid) = pid.filter(|_| fault == Fault::Both) {
+                voidvm_testkit::fake::kill(pid);
+            }
+            lab.steps.let_go();
+            drop(serve);
+            lab.serve = Some(lab.home.serve());
+            lab.client().wait_vm(id, "to be known", |vm| vm.state != VmState::Adopting);
+            // It goes on from what is kept, image or not.
+            let restore = json!({"id": id, "snapshot": "made", "to": "running", "discardPresent": true});
+            voidvm_tests::done(lab.client(), "snapshot.restore", &restore);
+            assert_eq!(lab.client().vm(id).state, VmState::Running, "{context}");
+            lab.verify("keep", &context);
+        }
+    }
 }

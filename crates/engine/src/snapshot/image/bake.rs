@@ -29,6 +29,7 @@ use crate::shared::Shared;
 use crate::snapshot::job::blocking;
 use crate::snapshot::switch::call;
 use crate::snapshot::{kept, packed};
+use crate::step::step;
 
 /// The descriptor's name in the monitor.
 const DESCRIPTOR: &str = "vv.bake";
@@ -128,6 +129,7 @@ pub(super) async fn bake(
         let ram = make_part(&dir, RAM)?;
         ram.set_len(memory).map_err(|error| files::io_error(&dir, &error))?;
         let state = make_part(&dir, STATE)?;
+        step("prepare: parts made");
         let mut companions = Companions::none(run_dir.clone());
         if record.spec.tpm {
             let contents = files::tpm(run_dir.path());
@@ -137,6 +139,7 @@ pub(super) async fn bake(
         let process = Brief::spawn(&qemu.binary, &argv, &run_dir).map_err(|error| error.body());
         let written = match process {
             Ok(mut process) => {
+                step("prepare: process started");
                 let written = through(shared, &run_dir, (&dir, &state), progress).await;
                 if written.is_err() {
                     process.kill().await;
@@ -230,11 +233,13 @@ async fn through(
     drop(stream);
     call(&qmp, "migrate-incoming", json!({"uri": format!("fd:{DESCRIPTOR}")})).await?;
     follow(&qmp, progress).await?;
+    step("prepare: memory in");
     leave_out_shared(&qmp, true).await?;
     call(&qmp, "migrate-set-parameters", json!({"max-bandwidth": 1_u64 << 42})).await?;
     hand(&qmp, DESCRIPTOR, state).await?;
     call(&qmp, "migrate", json!({"uri": format!("fd:{DESCRIPTOR}")})).await?;
     follow(&qmp, progress).await?;
+    step("prepare: devices out");
     drop(call(&qmp, "quit", json!({})).await);
     Ok(())
 }
@@ -277,10 +282,13 @@ fn name(dir: &Path, ram: &File, state: &File, description: &Description) -> Resu
         file.sync_all().map_err(failed)?;
         let name: PathBuf = dir.join(name);
         std::fs::rename(build::part_of(&name), &name).map_err(failed)?;
+        step("prepare: file named");
     }
     File::open(dir).and_then(|dir| dir.sync_all()).map_err(failed)?;
     let bytes = serde_json::to_vec(description).map_err(|error| {
         ErrorBody::new(ErrorCode::Internal, format!("An image cannot be described: {error}."))
     })?;
-    build::write_file(&dir.join(DESCRIPTION), &bytes)
+    build::write_file(&dir.join(DESCRIPTION), &bytes)?;
+    step("prepare: described");
+    Ok(())
 }
