@@ -233,7 +233,7 @@ async fn a_disposable_run_writes_elsewhere_and_leaves_nothing() {
     assert!(command.running.unwrap().iter().any(|word| word.contains("throwaway/disk0.qcow2")));
     assert!(!command.next.iter().any(|word| word.contains("throwaway")));
     // Nobody writes to the machine's own disk.
-    std::fs::File::open(&file).unwrap().try_lock().unwrap();
+    std::fs::File::open(&file).unwrap().try_lock_shared().unwrap();
     let (code, _) = rig.failed(rig.engine.suspend(vm.id, Origin::Cli).await).await;
     assert_eq!(code, ErrorCode::InvalidState);
     let rig = rig.reopen().await;
