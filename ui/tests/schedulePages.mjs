@@ -75,7 +75,7 @@ export const schedulePages = [
       await newSchedule(page);
       await page.locator('dialog[open] select').first().selectOption({ index: 1 });
       await page.locator('dialog[open] .when-fields .segmented label').last().click();
-      await page.locator('dialog[open] .when-fields .whole input').fill('0 2 * *');
+      await page.locator('dialog[open] .when-fields input.font-monospace').fill('0 2 * *');
       await page.locator('dialog[open] .invalid-feedback').waitFor();
     },
   },

@@ -7,7 +7,7 @@ import { confirm } from '@/shared/composables/confirm';
 import { openDialog } from '@/shared/composables/dialogs';
 import { useErrorText } from '@/shared/composables/errorText';
 import { showToast } from '@/shared/composables/toasts';
-import { formatDateTime } from '@/shared/format';
+import { formatDateTime, formatList } from '@/shared/format';
 import { lastOnes, namesIn } from './backups';
 import FolderDialog from './FolderDialog.vue';
 import { folderName, leaveFolder } from './folders';
@@ -52,7 +52,7 @@ export function useBackupActions(directory: () => string, all: () => readonly Ba
       title: t('backups.forget.title', { count: backups.length }, backups.length),
       text: [
         t('backups.forget.text'),
-        ...(last.length ? [t('backups.forget.last', { names: last.join(', ') })] : []),
+        ...(last.length ? [t('backups.forget.last', { names: formatList(last) })] : []),
       ].join(' '),
       action: t('backups.forget.action', { count: backups.length }, backups.length),
       tone: 'danger',

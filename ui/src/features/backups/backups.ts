@@ -1,5 +1,6 @@
 /** What is known of the backups in a folder. Pure. */
 import type { Backup, Operation } from '@/api/client';
+import { formatList } from '@/shared/format';
 
 /** Newest first, of one machine's name where one is given. */
 export function shownBackups(backups: readonly Backup[], machine: string): Backup[] {
@@ -14,7 +15,7 @@ export function machineNames(backups: readonly Backup[]): string[] {
 
 /** What a backup is called in a list. */
 export function namesIn(backup: Backup): string {
-  return backup.machines.map(({ name }) => name).join(', ');
+  return formatList(backup.machines.map(({ name }) => name));
 }
 
 export function sizeOf(backup: Backup): number {

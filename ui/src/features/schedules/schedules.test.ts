@@ -207,7 +207,7 @@ describe.each(['en', 'zh-CN'] as const)('in %s', (language) => {
     const text = mount(RetentionPreview, { props: { preview }, global: { plugins: [i18n] } }).text();
     for (const words of language === 'en'
       ? ['1 stays, 1 goes', 'stays: the newest, daily', 'goes: no rule keeps it', 'auto_2026-11-23']
-      : ['保留 1 个，删除 1 个', '保留：最新, 每天', '删除：没有规则要保留它'])
+      : ['保留 1 个，删除 1 个', '保留：最新、每天', '删除：没有规则要保留它'])
       expect(text).toContain(words);
   });
 });

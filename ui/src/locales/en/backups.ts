@@ -16,6 +16,7 @@ export default {
   pick: 'Choose the backup of {name}, {when}',
   forgetPicked: 'Remove {count} backup… | Remove {count} backups…',
   sizes: '{size} of disks, {added} added',
+  addedShort: '{added} added',
   damaged: '{count} backup cannot be read | {count} backups cannot be read',
   left: '{name} is no longer listed. Its files are where they were.',
   locked: 'These backups are encrypted',

@@ -18,6 +18,7 @@ export default {
   pick: '选择 {name} 在 {when} 的备份',
   forgetPicked: '移除 {count} 个备份…',
   sizes: '磁盘 {size}，增加 {added}',
+  addedShort: '增加 {added}',
   damaged: '有 {count} 个备份无法读取',
   left: '已不再列出 {name}，其中的文件没有改动。',
   locked: '这些备份已加密',

@@ -140,6 +140,11 @@ export function formatWeekday(day: number): string {
   ).format(Date.UTC(2024, 0, 1 + day));
 }
 
+/** Short things one after the other. */
+export function formatList(items: readonly string[]): string {
+  return items.join(formatLocale.value.startsWith('zh') ? '、' : ', ');
+}
+
 /** How long something took: `340 ms`, `2.4 s`, `3 min 5 s`. */
 export function formatDuration(milliseconds: number): string {
   const unit = (value: number, name: string, digits = 0) =>
