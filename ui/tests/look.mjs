@@ -9,6 +9,7 @@ import { chromium } from 'playwright-core';
 import { detailPages } from './detailPages.mjs';
 import { startFixture } from './fixture/server.mjs';
 import { libraryPages } from './libraryPages.mjs';
+import { schedulePages } from './schedulePages.mjs';
 import { snapshotPages } from './snapshotPages.mjs';
 
 const axe = readFileSync(createRequire(import.meta.url).resolve('axe-core/axe.min.js'), 'utf8');
@@ -98,6 +99,7 @@ const PAGES = [
   ...detailPages,
   ...libraryPages,
   ...snapshotPages,
+  ...schedulePages,
 ];
 
 const browser = await chromium.launch({

@@ -41,7 +41,7 @@ export const snapshotPages = [
     path: timeline(0),
     at: [3],
     prepare: async (page) => {
-      await page.locator('.panel-head .btn').first().click();
+      await page.locator('.panel-head').first().locator('.btn').last().click();
       await page.locator('dialog[open] [role=switch]').click();
       await page.locator('dialog[open] [role=switch]').nth(1).waitFor();
     },

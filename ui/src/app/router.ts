@@ -8,7 +8,16 @@ import type { IconName } from '@/shared/components/icons';
 declare module 'vue-router' {
   interface RouteMeta {
     nav?: {
-      readonly label: 'overview' | 'machines' | 'images' | 'storage' | 'activity' | 'settings' | 'doctor';
+      readonly label:
+        | 'overview'
+        | 'machines'
+        | 'images'
+        | 'storage'
+        | 'schedules'
+        | 'backups'
+        | 'activity'
+        | 'settings'
+        | 'doctor';
       readonly icon: IconName;
       readonly place: 'main' | 'foot';
       /** On narrow screens it stands behind “More”: the bar at the bottom has room for five. */
@@ -20,7 +29,7 @@ declare module 'vue-router' {
 }
 
 /** A tab of a machine's page. */
-function tab(name: 'overview' | 'console' | 'timeline' | 'settings' | 'log' | 'command') {
+function tab(name: 'overview' | 'console' | 'timeline' | 'schedules' | 'settings' | 'log' | 'command') {
   return async () => (await import('@/features/machine')).tabs[name]();
 }
 
@@ -46,6 +55,7 @@ export const routes: RouteRecordRaw[] = [
       { path: '', name: 'machine', component: tab('overview') },
       { path: 'console', name: 'machine-console', component: tab('console'), meta: { fill: true } },
       { path: 'timeline', name: 'machine-timeline', component: tab('timeline') },
+      { path: 'schedules', name: 'machine-schedules', component: tab('schedules') },
       { path: 'settings', name: 'machine-settings', component: tab('settings') },
       { path: 'log', name: 'machine-log', component: tab('log') },
       { path: 'command', name: 'machine-command', component: tab('command') },
@@ -69,6 +79,18 @@ export const routes: RouteRecordRaw[] = [
     name: 'storage',
     component: () => import('@/views/StorageView.vue'),
     meta: { nav: { label: 'storage', icon: 'database', place: 'main' } },
+  },
+  {
+    path: '/schedules',
+    name: 'schedules',
+    component: () => import('@/views/SchedulesView.vue'),
+    meta: { nav: { label: 'schedules', icon: 'calendar-week', place: 'main', rare: true } },
+  },
+  {
+    path: '/backups',
+    name: 'backups',
+    component: () => import('@/views/BackupsView.vue'),
+    meta: { nav: { label: 'backups', icon: 'archive', place: 'main', rare: true } },
   },
   {
     path: '/activity',

@@ -42,6 +42,7 @@ const poolPath = (name) => (state) =>
 test('an empty library leads to the catalogue, a download, and a machine of it', async (context) => {
   const { page, fixture } = await open(context, '/images', { machines: 0 });
   await page.getByRole('link', { name: 'Look at the catalogue' }).click();
+  await page.getByRole('searchbox').waitFor();
   await page.keyboard.press('/');
   await page.keyboard.type('ubuntu');
   await page.getByRole('button', { name: 'Download Ubuntu 24.04 LTS, cloud image' }).click();

@@ -342,7 +342,7 @@ test('on a phone the line is looked at first, and a snapshot opens in the treeâ€
   await page.getByRole('button', { name: 'Show this snapshot' }).click();
   await page.getByRole('complementary', { name: 'before the move' }).waitFor();
   await page.getByRole('tree').waitFor({ state: 'hidden' });
-  await page.getByRole('button', { name: 'Back' }).click();
+  await page.getByRole('button', { name: 'Back', exact: true }).click();
   await page.getByRole('tree').waitFor();
   const wide = await page.evaluate(() => document.documentElement.scrollWidth);
   assert.ok(wide <= 390, String(wide));

@@ -1,5 +1,5 @@
 /** Machines and operations for tests: what a test does not name is ordinary. */
-import type { Disk, MachineSpec, Operation, VmView } from '@/api/generated/commands';
+import type { Disk, MachineSpec, Operation, Schedule, ScheduleRun, VmView } from '@/api/generated/commands';
 
 let last = 0;
 
@@ -97,6 +97,49 @@ export function makeOperation(changes: Partial<Operation> = {}): Operation {
     cancellable: false,
     error: null,
     stderr: null,
+    ...changes,
+  };
+}
+
+export function makeSchedule(changes: Partial<Schedule> = {}): Schedule {
+  last += 1;
+  return {
+    id: `00000000-0000-4000-9000-${String(last).padStart(12, '0')}`,
+    name: `schedule-${String(last)}`,
+    target: { kind: 'vm', id: '00000000-0000-4000-8000-000000000001' },
+    when: { kind: 'daily', at: '02:00' },
+    cron: '0 2 * * *',
+    timeZone: null,
+    retention: {},
+    options: { catchUp: true },
+    nameTemplate: 'auto_{date}',
+    enabled: true,
+    running: false,
+    nextRun: '2026-01-02T02:00:00Z',
+    lastRun: null,
+    trouble: null,
+    createdAt: '2026-01-01T00:00:00Z',
+    updatedAt: '2026-01-01T00:00:00Z',
+    ...changes,
+  };
+}
+
+export function makeRun(changes: Partial<ScheduleRun> = {}): ScheduleRun {
+  last += 1;
+  return {
+    id: String(last).padStart(12, '0'),
+    scheduleId: '00000000-0000-4000-9000-000000000001',
+    dueAt: '2026-01-01T02:00:00Z',
+    startedAt: '2026-01-01T02:00:00Z',
+    endedAt: '2026-01-01T02:00:04Z',
+    outcome: 'succeeded',
+    caughtUp: false,
+    byHand: false,
+    missed: 0,
+    skipped: null,
+    machines: [],
+    error: null,
+    operationId: null,
     ...changes,
   };
 }

@@ -83,6 +83,35 @@ export function useAppCommands(): void {
         run: async () => (await import('@/features/storage')).openNewPool(),
       },
     );
+    list.push(
+      {
+        id: 'schedule-create',
+        title: t('schedules.add'),
+        group: t('shell.nav.schedules'),
+        icon: 'calendar-week',
+        run: async () => {
+          const made = await (await import('@/features/schedules')).openNewSchedule();
+          if (made) await router.push({ path: '/schedules', query: { schedule: made.id } });
+        },
+      },
+      {
+        id: 'backup-run',
+        title: t('backups.run.title'),
+        group: t('shell.nav.backups'),
+        icon: 'archive',
+        run: async () => (await import('@/features/backups')).openBackup({}),
+      },
+      {
+        id: 'backup-folder',
+        title: t('backups.add'),
+        group: t('shell.nav.backups'),
+        icon: 'folder-plus',
+        run: async () => {
+          const folder = await (await import('@/features/backups')).openFolder();
+          if (folder !== undefined) await router.push({ path: '/backups', query: { folder } });
+        },
+      },
+    );
     for (const theme of themes.value) {
       list.push({
         ...theme,

@@ -5,6 +5,7 @@ export const tabs = {
   overview: () => import('./overview/MachineOverview.vue'),
   console: () => import('./MachineConsole.vue'),
   timeline: () => import('./MachineTimeline.vue'),
+  schedules: () => import('./MachineSchedules.vue'),
   settings: () => import('./settings/MachineSettings.vue'),
   log: () => import('./log/MachineLog.vue'),
   command: () => import('./log/MachineCommand.vue'),

@@ -47,6 +47,10 @@ describe('readings as columns', () => {
     memoryUsed: null,
     diskRead: null,
     diskWrite: null,
+    diskReadOps: null,
+    diskWriteOps: null,
+    diskReadLatency: null,
+    diskWriteLatency: null,
     networkIn: null,
     networkOut: null,
   });

@@ -30,6 +30,17 @@ export function useResultText(): (operation: Operation) => string | undefined {
         return result.pauseMs === null
           ? t('snapshots.result.still')
           : t('snapshots.result.paused', { time: formatDuration(result.pauseMs) });
+      case 'backed_up':
+        return t('backups.result.backedUp', {
+          size: formatBytes(result.size),
+          added: formatBytes(result.added),
+        });
+      case 'verified':
+        return t(
+          'backups.result.verified',
+          { count: result.backups, size: formatBytes(result.size) },
+          result.backups,
+        );
       case undefined:
         return undefined;
     }

@@ -3,7 +3,7 @@
  *
  * The line is elastic: a week takes more room than an hour, but not a hundred times as much, and pictures never cover one another.
  */
-import type { Operation, OperationKind, Snapshot, VmView } from '@/api/client';
+import type { MachineRun, Operation, OperationKind, ScheduleRun, Snapshot, VmView } from '@/api/client';
 
 export type LineMark =
   | { readonly kind: 'snapshot'; readonly id: string; readonly at: number; readonly snapshot: Snapshot }
@@ -14,8 +14,22 @@ export type LineMark =
       readonly operation: Operation;
       readonly tone: EventTone;
     }
+  | { readonly kind: 'backup'; readonly id: string; readonly at: number; readonly operation: Operation }
+  | {
+      readonly kind: 'missing';
+      readonly id: string;
+      readonly at: number;
+      readonly run: MissingRun;
+    }
   | { readonly kind: 'crash'; readonly id: string; readonly at: number }
   | { readonly kind: 'now'; readonly id: 'now'; readonly at: number };
+
+/** A scheduled run after which the machine has no snapshot that it was to have. */
+export interface MissingRun {
+  readonly schedule: string;
+  readonly run: ScheduleRun;
+  readonly machine: MachineRun | undefined;
+}
 
 export type EventTone = 'running' | 'idle' | 'trouble' | 'busy';
 
@@ -37,6 +51,7 @@ const FAILURES: ReadonlySet<OperationKind> = new Set<OperationKind>([
   'snapshot_delete',
   'snapshot_fork',
   'snapshot_merge',
+  'backup_run',
 ]);
 
 function toneOf({ kind, status }: Operation): EventTone | undefined {
@@ -45,11 +60,23 @@ function toneOf({ kind, status }: Operation): EventTone | undefined {
   return status === 'succeeded' ? TONES[kind] : undefined;
 }
 
+/** Runs of a schedule that left the machine without its snapshot: those that failed, were cut, or came too late or too early. */
+export function missingRuns(vmId: string, schedule: string, runs: readonly ScheduleRun[]): MissingRun[] {
+  return runs.flatMap((run) => {
+    const machine = run.machines.find((one) => one.vmId === vmId);
+    const cut = run.outcome === 'interrupted' && machine?.snapshot == null;
+    const failed = run.outcome === 'failed' && (machine ? machine.error !== null : run.machines.length === 0);
+    const left = run.skipped === 'overlap' || run.skipped === 'missed';
+    return cut || failed || left ? [{ schedule, run, machine }] : [];
+  });
+}
+
 /** Everything that happened, oldest first, the present last. */
 export function lineMarks(
   vm: Pick<VmView, 'state' | 'stateSince'>,
   snapshots: readonly Snapshot[],
   operations: readonly Operation[],
+  missing: readonly MissingRun[],
   now: number,
 ): LineMark[] {
   const marks: LineMark[] = snapshots.map((snapshot) => ({
@@ -61,8 +88,12 @@ export function lineMarks(
   for (const operation of operations) {
     const tone = toneOf(operation);
     const at = Date.parse(operation.finishedAt ?? operation.startedAt ?? operation.requestedAt);
-    if (tone) marks.push({ kind: 'event', id: operation.id, at, operation, tone });
+    if (operation.kind === 'backup_run' && operation.status === 'succeeded')
+      marks.push({ kind: 'backup', id: operation.id, at, operation });
+    else if (tone) marks.push({ kind: 'event', id: operation.id, at, operation, tone });
   }
+  for (const run of missing)
+    marks.push({ kind: 'missing', id: run.run.id, at: Date.parse(run.run.startedAt), run });
   if (vm.state === 'crashed') marks.push({ kind: 'crash', id: 'crash', at: Date.parse(vm.stateSince) });
   marks.sort((a, b) => a.at - b.at);
   marks.push({ kind: 'now', id: 'now', at: Math.max(now, marks.at(-1)?.at ?? now) });

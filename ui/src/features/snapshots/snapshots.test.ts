@@ -1,8 +1,17 @@
 import { describe, expect, it } from 'vitest';
 import type { Operation, Snapshot, SnapshotTree } from '@/api/client';
 import { freeSnapshotName, snapshotNameSchema } from '@/features/vm';
-import { makeOperation, makeSpec } from '../../../tests/unit/examples';
-import { dayMarks, EDGE, lineMarks, nearestMark, nextPicture, PICTURE, placeMarks } from './line';
+import { makeOperation, makeRun, makeSpec } from '../../../tests/unit/examples';
+import {
+  dayMarks,
+  EDGE,
+  lineMarks,
+  missingRuns,
+  nearestMark,
+  nextPicture,
+  PICTURE,
+  placeMarks,
+} from './line';
 import { blockedBy, forkNames } from './rules';
 import { treeRows } from './tree';
 
@@ -125,6 +134,7 @@ describe('the line', () => {
         operation('pause', 3),
         operation('start', 4, 'cancelled'),
       ],
+      [],
       now,
     );
     expect(marks.map(({ kind }) => kind)).toEqual(['event', 'snapshot', 'event', 'now']);
@@ -139,6 +149,7 @@ describe('the line', () => {
         operation('snapshot_create', 2),
         operation('pause', 3, 'failed'),
       ],
+      [],
       now,
     );
     expect(marks.map((mark) => (mark.kind === 'event' ? mark.tone : mark.kind))).toEqual([
@@ -148,9 +159,58 @@ describe('the line', () => {
     ]);
   });
 
+  it('has backups that came about, and runs that left the machine without a snapshot', () => {
+    const at = (hours: number) => new Date(BASE + hours * HOUR).toISOString();
+    const failure = { code: 'disk_full', message: '', retryable: false, traceId: '' } as const;
+    const machine = {
+      vmId: 'vm',
+      vmName: 'vm',
+      snapshot: null,
+      snapshotName: null,
+      skipped: null,
+      attempts: 4,
+      error: failure,
+      pruned: [],
+    };
+    const runs = [
+      makeRun({ id: 'ok', startedAt: at(1), machines: [{ ...machine, error: null, snapshot: 's' }] }),
+      makeRun({ id: 'failed', startedAt: at(3), outcome: 'failed', machines: [machine] }),
+      // Another machine's failure is no mark on this one's line.
+      makeRun({
+        id: 'other',
+        startedAt: at(4),
+        outcome: 'failed',
+        machines: [
+          { ...machine, vmId: 'b' },
+          { ...machine, error: null, snapshot: 's' },
+        ],
+      }),
+      makeRun({ id: 'overlap', startedAt: at(5), outcome: 'skipped', skipped: 'overlap' }),
+      makeRun({ id: 'unchanged', startedAt: at(6), outcome: 'skipped', skipped: 'unchanged' }),
+      makeRun({ id: 'cut', startedAt: at(7), outcome: 'interrupted' }),
+    ];
+    const missing = missingRuns('vm', 'nightly', runs);
+    expect(missing.map(({ run }) => run.id)).toEqual(['failed', 'overlap', 'cut']);
+    const marks = lineMarks(
+      vm,
+      [],
+      [operation('backup_run', 2), operation('backup_run', 8, 'failed')],
+      missing,
+      now,
+    );
+    expect(marks.map(({ kind }) => kind)).toEqual([
+      'backup',
+      'missing',
+      'missing',
+      'missing',
+      'event',
+      'now',
+    ]);
+  });
+
   it('never lets pictures cover one another, and fills the room there is', () => {
     const close = Array.from({ length: 12 }, (_, n) => snapshot(`s${String(n)}`, n / 60));
-    const marks = lineMarks(vm, close, [operation('start', 0.05), operation('stop', 50)], now);
+    const marks = lineMarks(vm, close, [operation('start', 0.05), operation('stop', 50)], [], now);
     const { places, width } = placeMarks(marks, 900);
     const pictures = places.filter((_, at) => marks[at]?.kind !== 'event');
     pictures
@@ -158,13 +218,13 @@ describe('the line', () => {
       .forEach((place, at) => expect(place - (pictures[at] ?? 0)).toBeGreaterThanOrEqual(PICTURE));
     expect(places.toSorted((a, b) => a - b)).toEqual(places);
     expect(width).toBe((places.at(-1) ?? 0) + EDGE);
-    const few = placeMarks(lineMarks(vm, [snapshot('a', 0)], [], now), 900);
+    const few = placeMarks(lineMarks(vm, [snapshot('a', 0)], [], [], now), 900);
     expect(few).toEqual({ places: [EDGE, 900 - EDGE], width: 900 });
-    expect(placeMarks(lineMarks(vm, [], [], now), 900).places).toEqual([900 - EDGE]);
+    expect(placeMarks(lineMarks(vm, [], [], [], now), 900).places).toEqual([900 - EDGE]);
   });
 
   it('finds the nearest, and goes from picture to picture', () => {
-    const marks = lineMarks(vm, [snapshot('a', 0), snapshot('b', 50)], [operation('start', 1)], now);
+    const marks = lineMarks(vm, [snapshot('a', 0), snapshot('b', 50)], [operation('start', 1)], [], now);
     const layout = placeMarks(marks, 900);
     expect(layout.places.map((place) => nearestMark(layout, place))).toEqual([0, 1, 2, 3]);
     expect(nearestMark(layout, -50)).toBe(0);
@@ -174,7 +234,7 @@ describe('the line', () => {
   });
 
   it('names each day once, where there is room', () => {
-    const marks = lineMarks(vm, [snapshot('a', 0), snapshot('b', 1), snapshot('c', 48)], [], now);
+    const marks = lineMarks(vm, [snapshot('a', 0), snapshot('b', 1), snapshot('c', 48)], [], [], now);
     const days = dayMarks(marks, placeMarks(marks, 900));
     expect(days).toHaveLength(2);
   });

@@ -2,6 +2,7 @@
 export { ACTIONS, actionRules, canDo, offers, primaryAction, useVmActions, type ActionId } from './actions';
 export { COLORS, colorOf } from './colors';
 export { ended } from './ended';
+export { freeMachineName } from './names';
 export { hasScreen, isLive, machinePath, osIcon, stateTone, type Tone } from './state';
 export { default as StateWord } from './StateWord.vue';
 export { default as Thumbnail } from './Thumbnail.vue';

@@ -27,8 +27,8 @@ export default {
     hint: 'Make them independent first, or delete them.',
   },
   checksum_mismatch: {
-    sentence: 'The file is not what its checksum or signature promises.',
-    hint: 'Fetch it again, or from somewhere else.',
+    sentence: 'What is in the file is not what its checksum or signature promises.',
+    hint: 'Fetch a download again. A damaged snapshot or backup stays as it is: use an earlier one, and check the drive.',
   },
   program_missing: {
     sentence: 'A program that this needs is not installed.',

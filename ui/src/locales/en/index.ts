@@ -1,3 +1,4 @@
+import backups from './backups';
 import common from './common';
 import console from './console';
 import create from './create';
@@ -11,6 +12,7 @@ import machines from './machines';
 import operations from './operations';
 import overview from './overview';
 import palette from './palette';
+import schedules from './schedules';
 import settings from './settings';
 import shell from './shell';
 import snapshots from './snapshots';
@@ -32,6 +34,8 @@ export default {
   images,
   storage,
   snapshots,
+  schedules,
+  backups,
   create,
   operations,
   machine,

@@ -6,6 +6,7 @@ export default {
     overview: 'Overview',
     console: 'Console',
     timeline: 'Timeline',
+    schedules: 'Schedules',
     settings: 'Hardware',
     log: 'Log',
     command: 'Command',

@@ -7,6 +7,8 @@ export default {
     machines: 'Machines',
     images: 'Images',
     storage: 'Storage',
+    schedules: 'Schedules',
+    backups: 'Backups',
     activity: 'Activity',
     settings: 'Settings',
     doctor: 'Doctor',

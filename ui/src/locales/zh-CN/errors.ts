@@ -17,7 +17,10 @@ export default {
   forbidden: { sentence: '没有执行此操作的权限。', hint: '请使用权限更高的令牌。' },
   rate_limited: { sentence: '请求过于频繁。', hint: '请稍候再试。' },
   has_children: { sentence: '有链接克隆依赖它。', hint: '请先让它们独立，或删除它们。' },
-  checksum_mismatch: { sentence: '文件与其校验和或签名不符。', hint: '请重新下载，或换一个来源。' },
+  checksum_mismatch: {
+    sentence: '文件内容与其校验和或签名不符。',
+    hint: '如果是下载的文件，请重新下载；如果是快照或备份，请改用更早的一份，并检查所在的磁盘。',
+  },
   program_missing: {
     sentence: '缺少此操作需要的程序。',
     hint: '详细信息中有它的名称，诊断页面会说明如何安装。',

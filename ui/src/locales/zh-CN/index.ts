@@ -1,4 +1,5 @@
 import type { Messages } from '../schema';
+import backups from './backups';
 import common from './common';
 import console from './console';
 import create from './create';
@@ -12,6 +13,7 @@ import machines from './machines';
 import operations from './operations';
 import overview from './overview';
 import palette from './palette';
+import schedules from './schedules';
 import settings from './settings';
 import shell from './shell';
 import snapshots from './snapshots';
@@ -33,6 +35,8 @@ export default {
   images,
   storage,
   snapshots,
+  schedules,
+  backups,
   create,
   operations,
   machine,

@@ -8,6 +8,7 @@ export default {
     overview: '概览',
     console: '控制台',
     timeline: '时间线',
+    schedules: '定时任务',
     settings: '硬件',
     log: '日志',
     command: '命令',

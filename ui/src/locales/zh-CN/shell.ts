@@ -9,6 +9,8 @@ export default {
     machines: '虚拟机',
     images: '映像',
     storage: '存储',
+    schedules: '定时任务',
+    backups: '备份',
     activity: '活动',
     settings: '设置',
     doctor: '诊断',

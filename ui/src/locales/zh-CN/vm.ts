@@ -76,7 +76,7 @@ export default {
     snapshot_fork: '派生虚拟机',
     snapshot_merge: '合并磁盘层',
     snapshot_prepare: '准备快照的内存',
-    schedule_run: '计划快照',
+    schedule_run: '定时快照',
     backup_run: '备份',
     backup_verify: '校验备份',
     backup_restore: '恢复备份',

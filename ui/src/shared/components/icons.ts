@@ -16,6 +16,7 @@ import boxArrowDown from 'bootstrap-icons/icons/box-arrow-down.svg?raw';
 import boxArrowRight from 'bootstrap-icons/icons/box-arrow-right.svg?raw';
 import boxArrowUpRight from 'bootstrap-icons/icons/box-arrow-up-right.svg?raw';
 import boxSeam from 'bootstrap-icons/icons/box-seam.svg?raw';
+import calendarWeek from 'bootstrap-icons/icons/calendar-week.svg?raw';
 import camera from 'bootstrap-icons/icons/camera.svg?raw';
 import checkCircle from 'bootstrap-icons/icons/check-circle.svg?raw';
 import checkCircleFill from 'bootstrap-icons/icons/check-circle-fill.svg?raw';
@@ -129,6 +130,7 @@ export const icons = {
   'box-arrow-right': boxArrowRight,
   'box-arrow-up-right': boxArrowUpRight,
   'box-seam': boxSeam,
+  'calendar-week': calendarWeek,
   camera,
   'check-circle': checkCircle,
   'check-circle-fill': checkCircleFill,

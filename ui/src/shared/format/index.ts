@@ -110,6 +110,41 @@ export function formatTime(at: number, precision: 'exact' | 'short' = 'exact'): 
   ).format(at);
 }
 
+/** Weekday, day and time on the clock of a time zone: `Sun, Nov 22, 02:00`; nothing where the zone is not known here. */
+export function formatInZone(at: number, timeZone: string): string | undefined {
+  try {
+    return cached(
+      `z${timeZone}`,
+      (locale) =>
+        new Intl.DateTimeFormat(locale, {
+          weekday: 'short',
+          month: 'short',
+          day: 'numeric',
+          hour: '2-digit',
+          minute: '2-digit',
+          hourCycle: 'h23',
+          timeZone,
+        }),
+    ).format(at);
+  } catch {
+    return undefined;
+  }
+}
+
+/** The name of a day of the week, 0 for Monday. */
+export function formatWeekday(day: number): string {
+  // The first of January 2024 was a Monday.
+  return cached(
+    'weekday',
+    (locale) => new Intl.DateTimeFormat(locale, { weekday: 'long', timeZone: 'UTC' }),
+  ).format(Date.UTC(2024, 0, 1 + day));
+}
+
+/** Short things one after the other. */
+export function formatList(items: readonly string[]): string {
+  return items.join(formatLocale.value.startsWith('zh') ? '、' : ', ');
+}
+
 /** How long something took: `340 ms`, `2.4 s`, `3 min 5 s`. */
 export function formatDuration(milliseconds: number): string {
   const unit = (value: number, name: string, digits = 0) =>
