@@ -69,7 +69,7 @@ echo "runs: $outcomes; kept: $(names | tr '\n' ' ')"
 case $outcomes in *failed*) fail "a run failed: $(vv schedule history minutely)" ;; esac
 succeeded=$(echo "$outcomes" | grep -o '[0-9]* succeeded' | cut -d' ' -f1)
 [ "${succeeded:-0}" -ge $((minutes - 2)) ] || fail "too few runs"
-[ "$(names | wc -l)" -ge 5 ] || fail "too few are kept"
+[ "$(names | wc -l)" -ge $((minutes < 7 ? minutes - 1 : 5)) ] || fail "too few are kept"
 inside=$(uptime_inside)
 [ "$inside" -ge $((minutes * 60 - 30)) ] || fail "the guest has lost time: it is up for $inside s"
 vv type kept "kill %1; sync
