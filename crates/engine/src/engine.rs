@@ -66,11 +66,11 @@ impl Engine {
         let shared = Shared::new(config, store);
         images::tidy(&shared)?;
         let marker = snapshot::image::Marker::set(&shared);
-        recover::recover(&shared).await?;
+        let cut = recover::recover(&shared).await?;
         images::keep_up(&shared);
         tokio::spawn(logs::keep_bounded(Arc::downgrade(&shared)));
         tokio::spawn(storage::watch(Arc::downgrade(&shared)));
-        tokio::spawn(snapshot::merge_left_over(Arc::downgrade(&shared)));
+        tokio::spawn(snapshot::merge_left_over(Arc::downgrade(&shared), cut));
         shared.builders.spawn(history::keep(Arc::downgrade(&shared)));
         tokio::spawn(snapshot::image::keep_images(Arc::downgrade(&shared)));
         let scheduler = Scheduler::with(SchedulerParts {

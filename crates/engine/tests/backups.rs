@@ -8,6 +8,7 @@
 
 mod common;
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
@@ -111,7 +112,8 @@ impl Lab {
         backup
     }
 
-    /// Waits until nothing of a backup is left: no snapshot, socket or layer. QEMU knows what it writes to by a layer's name.
+    /// Waits until nothing of a backup is left but the layers the next one stands on: no snapshot, no socket, no other layer. QEMU
+    /// knows what it writes to by a layer's name.
     async fn is_clean(&self) {
         let names = |dir: &Path| -> Vec<String> {
             let entries = std::fs::read_dir(dir).unwrap().flatten();
@@ -120,10 +122,20 @@ impl Lab {
         let clean = async || {
             let mut left = names(&self.rig.config.runtime_dir);
             left.extend(names(&self.rig.config.machine_dir(self.id)));
-            left.retain(|name| ["nbd-", "base-", "snapshots"].iter().any(|start| name.starts_with(start)));
-            let expected = if self.rig.engine.get(self.id).unwrap().run.is_some() { 2 } else { 0 };
+            left.retain(|name| ["nbd-", "snapshots"].iter().any(|start| name.starts_with(start)));
+            // One that took the place of another is known to QEMU by its own name too.
+            let layers: BTreeSet<u64> = names(&self.rig.config.machine_dir(self.id))
+                .into_iter()
+                .filter(|name| name.starts_with("base-"))
+                .filter_map(|name| std::fs::metadata(self.rig.config.machine_dir(self.id).join(name)).ok())
+                .map(|file| std::os::unix::fs::MetadataExt::ino(&file))
+                .collect();
+            let marks = self.rig.store.backup_marks().of(self.id).await.unwrap();
+            let marked: usize = marks.iter().map(|mark| mark.layers.len()).sum();
+            let expected =
+                if self.rig.engine.get(self.id).unwrap().run.is_some() { 2 + marked } else { marked };
             let snapshots = self.rig.engine.snapshots(self.id).await.unwrap().snapshots;
-            (left.len() == expected && snapshots.is_empty()).then_some(())
+            (left.is_empty() && layers.len() == expected && snapshots.is_empty()).then_some(())
         };
         voidvm_testkit::wait_until_async(common::SOON, "nothing is left of a backup", clean).await;
     }

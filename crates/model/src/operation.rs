@@ -258,6 +258,9 @@ pub enum OperationResult {
         backup: BackupId,
         /// The size of its disks.
         size: Bytes,
+        /// What was read of them: the rest has not changed since the backup before. Unknown of older operations.
+        #[serde(default)]
+        read: Option<Bytes>,
         /// What it added to the repository.
         added: Bytes,
     },

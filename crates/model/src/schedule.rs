@@ -1,7 +1,7 @@
-//! Schedules: when snapshots are taken without anybody asking, of which machines, and which of them are kept.
+//! Schedules: when snapshots are taken, or backups made, without anybody asking, of which machines, and which of them are kept.
 //!
-//! A schedule's snapshots are those it took, known by their ids. Its retention removes those and no others: not what a person
-//! took, not another schedule's, not one that is marked to be kept.
+//! A schedule's snapshots are those it took, known by their ids; its backups bear its id. Its retention removes those and no
+//! others: not what a person took, not another schedule's, not one that is marked to be kept.
 
 use std::fmt;
 use std::str::FromStr;
@@ -11,6 +11,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use ts_rs::TS;
 
+use crate::backup::BackupId;
 use crate::error::ErrorBody;
 use crate::ids::{OperationId, ScheduleId, ScheduleRunId, SnapshotId, VmId};
 use crate::units::Bytes;
@@ -275,6 +276,18 @@ impl Default for ScheduleOptions {
     }
 }
 
+/// Where a schedule's backups go. The password of a repository that is encrypted is the keychain's; none is stored here.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema, TS)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct ScheduledBackup {
+    /// Absolute path of the repository.
+    pub directory: String,
+    /// See that each backup comes up, as `backup.drill` does.
+    #[serde(default)]
+    #[ts(optional, as = "Option<bool>")]
+    pub drill: bool,
+}
+
 /// A schedule as everybody is shown it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema, TS)]
 #[serde(rename_all = "camelCase")]
@@ -297,6 +310,8 @@ pub struct Schedule {
     pub options: ScheduleOptions,
     /// How its snapshots are called: `{date}`, `{time}`, `{vm}` and `{schedule}` are replaced.
     pub name_template: String,
+    /// Where its backups go; it takes snapshots without.
+    pub backup: Option<ScheduledBackup>,
     /// Whether it runs by itself.
     pub enabled: bool,
     /// Whether it is at work now.
@@ -431,13 +446,16 @@ pub struct MachineRun {
     pub snapshot: Option<SnapshotId>,
     /// What it was called.
     pub snapshot_name: Option<String>,
+    /// The backup that was made.
+    #[serde(default)]
+    pub backup: Option<BackupId>,
     /// Why there is none, where there was no need.
     pub skipped: Option<SkipReason>,
     /// How often it was tried.
     pub attempts: u32,
     /// Why it failed.
     pub error: Option<ErrorBody>,
-    /// Names of the snapshots that retention removed after it.
+    /// Names of the snapshots that retention removed after it; of backups the beginning of their ids.
     pub pruned: Vec<String>,
 }
 
@@ -467,6 +485,10 @@ pub struct ScheduleCreateRequest {
     #[serde(default)]
     #[ts(optional)]
     pub name_template: Option<String>,
+    /// Make backups there; it takes snapshots without.
+    #[serde(default)]
+    #[ts(optional)]
+    pub backup: Option<ScheduledBackup>,
     /// Whether it runs by itself; yes without.
     #[serde(default)]
     #[ts(optional)]
@@ -507,6 +529,10 @@ pub struct ScheduleUpdateRequest {
     #[serde(default)]
     #[ts(optional)]
     pub name_template: Option<String>,
+    /// Make backups there; with an empty directory, take snapshots.
+    #[serde(default)]
+    #[ts(optional)]
+    pub backup: Option<ScheduledBackup>,
     /// Whether it runs by itself.
     #[serde(default)]
     #[ts(optional)]

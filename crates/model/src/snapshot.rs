@@ -33,11 +33,13 @@ pub enum SnapshotReason {
     Schedule,
     /// voidVM, which kept the present state before it restored another.
     Safety,
+    /// A backup, which reads it; it is gone when that ends, however it does.
+    Backup,
 }
 
 impl SnapshotReason {
     /// Every reason.
-    pub const ALL: [Self; 3] = [Self::Manual, Self::Schedule, Self::Safety];
+    pub const ALL: [Self; 4] = [Self::Manual, Self::Schedule, Self::Safety, Self::Backup];
 
     /// The wire form.
     #[must_use]
@@ -46,6 +48,7 @@ impl SnapshotReason {
             Self::Manual => "manual",
             Self::Schedule => "schedule",
             Self::Safety => "safety",
+            Self::Backup => "backup",
         }
     }
 }

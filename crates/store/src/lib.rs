@@ -9,6 +9,7 @@
 //! * Migrations only go forward; the file is copied to `voidvm.db.bak-<version>` before the first of them runs.
 //! * Whoever opens the store owns the data directory; the lock is the caller's.
 
+mod backups;
 mod error;
 mod history;
 mod images;
@@ -22,6 +23,7 @@ mod settings;
 mod snapshots;
 mod vms;
 
+pub use backups::{BackupMark, BackupMarks, FileLook, MarkedLayer};
 pub use error::StoreError;
 pub use history::{History, HistoryRow};
 pub use images::{ImageRow, Images};

@@ -17,7 +17,8 @@ use sqlx::sqlite::{
 
 use crate::error::{classify, classify_io};
 use crate::{
-    History, Images, Journal, Operations, Pools, Schedules, SettingsTable, Snapshots, StoreError, Vms,
+    BackupMarks, History, Images, Journal, Operations, Pools, Schedules, SettingsTable, Snapshots, StoreError,
+    Vms,
 };
 
 /// The database's name in the data directory.
@@ -106,6 +107,12 @@ impl Store {
     #[must_use]
     pub const fn snapshots(&self) -> Snapshots<'_> {
         Snapshots(self)
+    }
+
+    /// What backups stand on.
+    #[must_use]
+    pub const fn backup_marks(&self) -> BackupMarks<'_> {
+        BackupMarks(self)
     }
 
     /// Schedules and their runs.

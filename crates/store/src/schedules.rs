@@ -5,7 +5,7 @@ use jiff::Timestamp;
 use voidvm_model::ScheduleId;
 use voidvm_model::schedule::{
     Recurrence, Retention, RunOutcome, ScheduleOptions, ScheduleRun, ScheduleRunsRequest, ScheduleTarget,
-    SkipReason,
+    ScheduledBackup, SkipReason,
 };
 
 use crate::error::is_unique_violation;
@@ -38,6 +38,8 @@ pub struct ScheduleRow {
     pub options: ScheduleOptions,
     /// How its snapshots are called.
     pub name_template: String,
+    /// Where its backups go; without, it takes snapshots.
+    pub backup: Option<ScheduledBackup>,
     /// Whether it runs by itself.
     pub enabled: bool,
     /// Up to this instant its runs are dealt with.
@@ -58,6 +60,7 @@ struct Columns {
     retention: String,
     options: String,
     name_template: String,
+    backup: Option<String>,
     enabled: i64,
     done_until: String,
     created_at: String,
@@ -95,16 +98,17 @@ impl Schedules<'_> {
             (json("schedules.target", &row.target)?, json("schedules.recurrence", &row.when)?);
         let retention = json("schedules.retention", &row.retention)?;
         let options = json("schedules.options", &row.options)?;
+        let backup = row.backup.as_ref().map(|backup| json("schedules.backup", backup)).transpose()?;
         let (done_until, created_at, updated_at) =
             (time(row.done_until), time(row.created_at), time(row.updated_at));
         sqlx::query!(
-            "INSERT INTO schedules (id, name, target, recurrence, time_zone, retention, options, name_template, enabled,
-                                    done_until, created_at, updated_at)
-             VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+            "INSERT INTO schedules (id, name, target, recurrence, time_zone, retention, options, name_template, backup,
+                                    enabled, done_until, created_at, updated_at)
+             VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
              ON CONFLICT (id) DO UPDATE SET name = excluded.name, target = excluded.target, recurrence = excluded.recurrence,
                  time_zone = excluded.time_zone, retention = excluded.retention, options = excluded.options,
-                 name_template = excluded.name_template, enabled = excluded.enabled, done_until = excluded.done_until,
-                 updated_at = excluded.updated_at",
+                 name_template = excluded.name_template, backup = excluded.backup, enabled = excluded.enabled,
+                 done_until = excluded.done_until, updated_at = excluded.updated_at",
             id,
             row.name,
             target,
@@ -113,6 +117,7 @@ impl Schedules<'_> {
             retention,
             options,
             row.name_template,
+            backup,
             row.enabled,
             done_until,
             created_at,
@@ -150,8 +155,8 @@ impl Schedules<'_> {
     pub async fn list(&self) -> Result<Vec<ScheduleRow>, StoreError> {
         let rows = sqlx::query_as!(
             Columns,
-            "SELECT id, name, target, recurrence, time_zone, retention, options, name_template, enabled, done_until,
-                    created_at, updated_at
+            "SELECT id, name, target, recurrence, time_zone, retention, options, name_template, backup, enabled,
+                    done_until, created_at, updated_at
              FROM schedules ORDER BY name"
         )
         .fetch_all(self.0.readers())
@@ -168,6 +173,7 @@ impl Schedules<'_> {
             when: read.json("recurrence", &columns.recurrence)?,
             retention: read.json("retention", &columns.retention)?,
             options: read.json("options", &columns.options)?,
+            backup: read.json_optional("backup", columns.backup.as_deref())?,
             enabled: columns.enabled != 0,
             done_until: read.parse("done_until", &columns.done_until)?,
             created_at: read.parse("created_at", &columns.created_at)?,

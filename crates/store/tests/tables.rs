@@ -9,6 +9,7 @@ use serde_json::json;
 use voidvm_model::contract::OperationListRequest;
 use voidvm_model::schedule::{
     Recurrence, Retention, RunOutcome, ScheduleOptions, ScheduleRun, ScheduleRunsRequest, ScheduleTarget,
+    ScheduledBackup,
 };
 use voidvm_model::{
     Bytes, ErrorBody, ErrorCode, OperationId, OperationStatus, ScheduleId, ScheduleRunId, VmId, VmState,
@@ -320,6 +321,7 @@ async fn a_schedule_and_its_runs_come_back_as_they_were() {
         retention: Retention { daily: 7, min_free: Some(Bytes(1 << 30)), ..Retention::default() },
         options: ScheduleOptions { catch_up: false, ..ScheduleOptions::default() },
         name_template: "auto_{date}".to_owned(),
+        backup: Some(ScheduledBackup { directory: "/mnt/b".to_owned(), drill: true }),
         enabled: true,
         done_until: at(0),
         created_at: at(0),

@@ -185,8 +185,9 @@ async fn act(
     }
     let subject = printable(&operation.subject);
     match operation.result {
-        Some(OperationResult::BackedUp { backup, size, added }) => {
-            line(format_args!("{subject}: backed up as {backup:.8}; {size}, of which {added} are new"))
+        Some(OperationResult::BackedUp { backup, size, read, added }) => {
+            let read = read.map(|read| format!(", of which {read} were read")).unwrap_or_default();
+            line(format_args!("{subject}: backed up as {backup:.8}; {size}{read}; {added} added"))
         }
         Some(OperationResult::Verified { backups, size }) => {
             line(format_args!("{subject}: {backups} backups, {size}; all is well"))

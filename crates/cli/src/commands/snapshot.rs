@@ -230,6 +230,7 @@ fn notes(one: &Snapshot) -> String {
         SnapshotReason::Manual => {}
         SnapshotReason::Schedule => notes.push("by a schedule".to_owned()),
         SnapshotReason::Safety => notes.push("before a restore".to_owned()),
+        SnapshotReason::Backup => notes.push("read by a backup".to_owned()),
     }
     if one.keep {
         notes.push("kept".to_owned());

@@ -58,6 +58,16 @@ impl Source {
     pub(super) fn leave(&mut self) {
         self.client.leave();
     }
+
+    /// What is in one of so many outermost files of the image. None where that cannot be told.
+    pub(super) fn held_above(&mut self, files: u32) -> Option<Vec<Range<u64>>> {
+        // Of the image itself there is nothing above.
+        if files == 0 {
+            return Some(Vec::new());
+        }
+        let held = self.client.held_above(files);
+        held.inspect_err(|error| tracing::warn!(%error, "a disk is read as a whole")).ok().flatten()
+    }
 }
 
 impl DiskSource for Source {

@@ -10,8 +10,8 @@
 //! * [`run`]: makes one; [`restore`]: makes a machine of one; [`keep`]: begins, lists, checks and forgets.
 //! * [`disk`]: the disks, between `qemu-nbd` and the repository; [`job`]: work on a repository as an operation.
 //!
-//! Invariants: a backup is of one instant; it is there when it is whole; no process outlives its work. A kill leaves at most the
-//! snapshot, tagged `backup`, which is seen and can be removed like any other.
+//! Invariants: a backup is of one instant; it is there when it is whole; no process outlives its work. Its snapshot is known by its
+//! reason: one that a kill leaves is removed at the next start.
 
 mod disk;
 mod job;

@@ -1,26 +1,33 @@
 //! Making a backup.
 //!
 //! ```text
-//! turn ─▶ snapshot without memory, frozen where the agent can ─▶ layers read through qemu-nbd into the repository ─▶ snapshot removed
+//! turn ─▶ snapshot without memory, frozen where the agent can ─▶ layers opened by qemu-nbd ─▶ read into the repository ─▶ marked
+//!                                                                                     snapshot removed, layers merged ◀┘
 //! ```
-//! The machine is borrowed for the snapshot only: it starts, runs and stops while its layers are read. Whoever would merge one of
+//! The machine is borrowed until its layers are open: it starts, runs and stops while they are read. Whoever would merge one of
 //! them meanwhile is refused it by the lock `qemu-nbd` holds, and does it later.
+//!
+//! Of a disk only that is read which is in the layers above the one that shows the last backup ([`marks`]); all of it where it is not
+//! certain that the rest is what it was. Either way the backup is whole.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
-use voidvm_backup::{BackupDone, BackupRequest, Consistency, DiskInput, MachineInput, Repository, SmallFile};
+use voidvm_backup::{
+    BackupDone, BackupRequest, Base, Consistency, DiskInput, MachineInput, Repository, SmallFile,
+};
 use voidvm_model::backup::BackupRunRequest;
 use voidvm_model::snapshot::{self, SnapshotReason};
 use voidvm_model::spec::DiskFormat;
 use voidvm_model::vm::VmMeta;
 use voidvm_model::{
-    Bytes, ErrorBody, ErrorCode, MachineSpec, Operation, OperationKind, OperationResult, Origin, SnapshotId,
-    VmState,
+    Bytes, DeviceId, ErrorBody, ErrorCode, MachineSpec, Operation, OperationKind, OperationResult, Origin,
+    SnapshotId, VmState,
 };
-use voidvm_qemu::nbd::Access;
+use voidvm_qemu::nbd::{Access, Server};
 use voidvm_store::{SnapshotRow, VmRow};
 
 use super::disk::{self, Source};
@@ -32,11 +39,12 @@ use crate::ledger::Cancel;
 use crate::ops::files;
 use crate::shared::Shared;
 use crate::snapshot::{
-    Job, Memory, Wish, begin_job, kept_dir, kept_files, merge_at_rest, names, remove, take, writable,
+    Job, Memory, Wish, begin_job, forget, kept_dir, kept_files, marks, merge_at_rest, merge_quietly, names,
+    take, writable,
 };
 use crate::supervisor::lend::Loan;
 
-/// The tag of a backup's snapshot, and the first word of its name.
+/// The first word of the name of a backup's snapshot, and its tag.
 const WORD: &str = "backup";
 
 /// What a backup says of a machine, apart from its files.
@@ -71,14 +79,27 @@ pub(crate) async fn run(
             permit = job.shared.builds.pass() => permit,
         };
         let loan = job.borrow().await?;
-        let vm = loan.vm.clone();
-        let id = picture_of(&job, &loan).await?;
+        let (vm, id) = (loan.vm.clone(), picture_of(&job, &loan).await?);
+        let opened = Picture::open(&job, id, &repository.id()).await;
         drop(loan);
-        let stored = store(&job, &vm, id, repository).await;
+        let known = repository.id();
+        let stored = match opened {
+            Ok(picture) => picture.store(&job, &vm, repository).await,
+            Err(error) => Err(error),
+        };
+        if let Ok((done, layers)) = &stored {
+            // Without it the next one reads everything.
+            let marked = marks::put(&job.shared, vm.id, (known, keep::id_of(done.id)?), layers).await;
+            marked.unwrap_or_else(|error| tracing::warn!(vm = %vm.id, %error, "a backup is not remembered"));
+        }
         clear_away(&job, id).await;
-        let done = stored?;
-        let backup = keep::id_of(done.id)?;
-        Ok(Some(OperationResult::BackedUp { backup, size: Bytes(done.size), added: Bytes(done.added) }))
+        let (BackupDone { id, size, read, added, .. }, _) = stored?;
+        Ok(Some(OperationResult::BackedUp {
+            backup: keep::id_of(id)?,
+            size: Bytes(size),
+            read: Some(Bytes(read)),
+            added: Bytes(added),
+        }))
     })
     .await
 }
@@ -90,7 +111,7 @@ async fn picture_of(job: &Job, loan: &Loan) -> Result<SnapshotId, ErrorBody> {
         name: Some(name.clone()),
         description: String::new(),
         tags: vec![WORD.to_owned()],
-        reason: SnapshotReason::Manual,
+        reason: SnapshotReason::Backup,
         schedule_id: None,
         memory,
     };
@@ -111,66 +132,106 @@ async fn picture_of(job: &Job, loan: &Loan) -> Result<SnapshotId, ErrorBody> {
     take(job, loan, wish(Memory::Left)).await.map(|taken| taken.id)
 }
 
-/// Puts what a snapshot holds into the repository.
-async fn store(
-    job: &Job,
-    vm: &VmRow,
-    id: SnapshotId,
-    repository: Repository,
-) -> Result<BackupDone, ErrorBody> {
-    let row = job.rows().await?.into_iter().find(|row| row.id == id);
-    let row =
-        row.ok_or_else(|| ErrorBody::new(ErrorCode::NotFound, "The snapshot of the backup is gone."))?;
-    let machine_dir = job.machine_dir();
-    let (mut servers, mut sources) = (Vec::new(), Vec::new());
-    for disk in &row.spec.disks {
-        let image = match row.layers.get(&disk.id) {
-            Some(layer) => (machine_dir.join(layer), DiskFormat::Qcow2),
-            // Nobody writes to it.
-            None => (disk.file.clone(), disk.format),
-        };
-        let (server, client) = disk::open(&job.shared, &job.img, (&image.0, image.1), Access::Read).await?;
-        servers.push(server);
-        sources.push((disk::file_of(&disk.id), Source::new(client)));
-    }
-    let (described, consistency) = (describe(vm, &row)?, consistency(vm, &row));
-    let (taken, id, name) = (row.created_at, vm.id, vm.name.clone());
-    let dirs = (kept_dir(&machine_dir, row.id), machine_dir);
-    let teller = Teller { progress: job.progress.clone(), cancel: job.cancel.clone() };
-    let done = blocking(move || {
-        let files = small_files(&dirs.0, &dirs.1)?;
-        let disks = sources
-            .iter_mut()
-            .map(|(file, source)| DiskInput { file: file.clone(), source, base: None })
-            .collect();
-        let machine = MachineInput { id, name, consistency, specification: described, disks, files };
-        let request = BackupRequest { taken, tags: Vec::new(), machines: vec![machine] };
-        let done = repository.backup(request, &teller);
-        sources.iter_mut().for_each(|(_, source)| source.leave());
-        done
-    })
-    .await;
-    // The layers can be merged when nobody has them open any more.
-    for server in servers {
-        if let Err(error) = server.ended().await {
-            tracing::debug!(%error, "a layer was read to its end, and then something was wrong");
+/// The layers of a snapshot, open.
+struct Picture {
+    row: SnapshotRow,
+    servers: Vec<Server>,
+    disks: Vec<Opened>,
+}
+
+/// A disk, and what of it need not be read: what is below so many of its files is in that backup.
+struct Opened {
+    file: String,
+    source: Source,
+    stands_on: Option<(voidvm_backup::BackupId, u32)>,
+}
+
+impl Picture {
+    /// Opens the layers of a snapshot. The machine is on loan meanwhile: which file stands on which does not change while it is
+    /// looked at, and then not while they are open.
+    async fn open(job: &Job, id: SnapshotId, repository: &str) -> Result<Self, ErrorBody> {
+        let row = job.rows().await?.into_iter().find(|row| row.id == id);
+        let row =
+            row.ok_or_else(|| ErrorBody::new(ErrorCode::NotFound, "The snapshot of the backup is gone."))?;
+        let machine_dir = job.machine_dir();
+        let mark = marks::of_repository(&job.shared, row.vm_id, repository).await?;
+        let mut picture = Self { row, servers: Vec::new(), disks: Vec::new() };
+        for disk in &picture.row.spec.disks {
+            let image = match picture.row.layers.get(&disk.id) {
+                Some(layer) => (machine_dir.join(layer), DiskFormat::Qcow2),
+                // Nobody writes to it.
+                None => (disk.file.clone(), disk.format),
+            };
+            let (server, client) =
+                disk::open(&job.shared, &job.img, (&image.0, image.1), Access::Read).await?;
+            let last = mark.as_ref().and_then(|mark| Some((mark.backup, mark.layers.get(&disk.id)?)));
+            let stands_on = last.and_then(|(backup, layer)| {
+                let above = marks::files_above(&machine_dir, layer, &image.0)?;
+                Some((keep::theirs(&backup).ok()?, above))
+            });
+            picture.servers.push(server);
+            let (file, source) = (disk::file_of(&disk.id), Source::new(client));
+            picture.disks.push(Opened { file, source, stands_on });
         }
+        Ok(picture)
     }
-    done
+
+    /// Puts what is in them into the repository.
+    async fn store(
+        mut self,
+        job: &Job,
+        vm: &VmRow,
+        repository: Repository,
+    ) -> Result<(BackupDone, BTreeMap<DeviceId, String>), ErrorBody> {
+        let (described, consistency) = (describe(vm, &self.row)?, consistency(vm, &self.row));
+        let (taken, id, name) = (self.row.created_at, vm.id, vm.name.clone());
+        let dirs = (kept_dir(&job.machine_dir(), self.row.id), job.machine_dir());
+        let teller = Teller { progress: job.progress.clone(), cancel: job.cancel.clone() };
+        let done = blocking(move || {
+            let files = small_files(&dirs.0, &dirs.1)?;
+            let disks = self.disks.iter_mut().map(Opened::input).collect();
+            let machine = MachineInput { id, name, consistency, specification: described, disks, files };
+            let request = BackupRequest { taken, tags: Vec::new(), machines: vec![machine] };
+            let done = repository.backup(request, &teller);
+            self.disks.iter_mut().for_each(|disk| disk.source.leave());
+            done
+        })
+        .await;
+        // The layers can be merged when nobody has them open any more.
+        for server in self.servers {
+            if let Err(error) = server.ended().await {
+                tracing::debug!(%error, "a layer was read to its end, and then something was wrong");
+            }
+        }
+        Ok((done?, self.row.layers))
+    }
+}
+
+impl Opened {
+    fn input(&mut self) -> DiskInput<'_> {
+        let base = self.stands_on.and_then(|(backup, above)| {
+            let dirty = self.source.held_above(above)?;
+            Some(Base { backup, dirty })
+        });
+        DiskInput { file: self.file.clone(), source: &mut self.source, base }
+    }
 }
 
 /// Removes the snapshot again, also when the backup was given up.
 async fn clear_away(job: &Job, id: SnapshotId) {
-    let cleared = async {
-        let loan = job.machine.lend_as_it_is().await?;
-        remove(job, &loan, id).await
-    };
-    if let Err(error) = cleared.await {
-        tracing::warn!(vm = %job.machine.id, %error, "the snapshot of a backup is left");
+    if let Err(error) = forget(job, id).await {
+        tracing::warn!(vm = %job.machine.id, %error, "the snapshot of a backup stays until the next start");
+        return;
     }
     if job.cancel.is_cancelled() && !job.shared.closing.is_cancelled() {
         // Who gave the backup up did not mean the layers, which are merged with the work itself else.
-        merge_at_rest(&job.shared, job.machine.id).await;
+        return merge_at_rest(&job.shared, job.machine.id).await;
+    }
+    match job.machine.lend_as_it_is().await {
+        Ok(loan) => merge_quietly(job, &loan).await,
+        Err(error) => {
+            tracing::debug!(vm = %job.machine.id, %error, "the layers of a backup are left for later")
+        }
     }
 }
 

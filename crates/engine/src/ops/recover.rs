@@ -15,11 +15,12 @@ use crate::storage;
 use crate::supervisor::{self, Begin, adopt};
 use crate::{disposable, snapshot, suspend};
 
-/// Brings store, files and machines together again. Adoption goes on when this returns.
+/// Brings store, files and machines together again. Adoption goes on when this returns. Answers the machines of which a backup was
+/// cut: their layers are to be merged.
 ///
 /// # Errors
 /// The store's.
-pub(crate) async fn recover(shared: &Arc<Shared>) -> Result<(), ErrorBody> {
+pub(crate) async fn recover(shared: &Arc<Shared>) -> Result<BTreeSet<VmId>, ErrorBody> {
     let store = &shared.store;
     let interrupted =
         store.operations().interrupt_unfinished(Timestamp::now()).await.map_err(|error| error.body())?;
@@ -45,6 +46,7 @@ pub(crate) async fn recover(shared: &Arc<Shared>) -> Result<(), ErrorBody> {
     let cut: BTreeSet<VmId> = interrupted.iter().filter_map(|operation| operation.vm_id).collect();
     let suspects = |row: &VmRow| cut.contains(&row.id) || may_have_process(shared, row);
     let mut strays = strays(shared, rows.iter().filter(|row| suspects(row)));
+    let backed_up = snapshot::recover::remove_cut_backups(shared, &of_snapshots).await?;
     let busy: Vec<_> = of_snapshots.iter().flat_map(|open| open.intent.files.first().cloned()).collect();
     snapshot::recover::remove_strays(shared, rows.iter().map(|row| row.id), &busy).await;
     for open in of_snapshots {
@@ -66,7 +68,7 @@ pub(crate) async fn recover(shared: &Arc<Shared>) -> Result<(), ErrorBody> {
         };
         shared.fleet.add(supervisor::spawn(Arc::clone(shared), row, begin));
     }
-    Ok(())
+    Ok(backed_up)
 }
 
 async fn close_intent(shared: &Shared, rows: &[VmRow], open: OpenIntent) {

@@ -80,6 +80,7 @@ impl Scheduler {
         let id = request.id;
         let before = self.entries().get(&id).map(|entry| entry.row.clone()).ok_or_else(|| not_found(id))?;
         let zone = request.time_zone.map(|zone| Some(zone).filter(|zone| !zone.is_empty()));
+        let backup = request.backup.map(|backup| Some(backup).filter(|backup| !backup.directory.is_empty()));
         let mut row = ScheduleRow {
             name: request.name.unwrap_or_else(|| before.name.clone()),
             target: request.target.unwrap_or_else(|| before.target.clone()),
@@ -88,6 +89,7 @@ impl Scheduler {
             retention: request.retention.unwrap_or_else(|| before.retention.clone()),
             options: request.options.unwrap_or(before.options),
             name_template: request.name_template.unwrap_or_else(|| before.name_template.clone()),
+            backup: backup.unwrap_or_else(|| before.backup.clone()),
             enabled: request.enabled.unwrap_or(before.enabled),
             updated_at: now,
             ..before.clone()
@@ -282,6 +284,7 @@ fn row_of(request: ScheduleCreateRequest, now: Timestamp) -> ScheduleRow {
         retention: request.retention,
         options: request.options,
         name_template: request.name_template.unwrap_or_else(|| DEFAULT_NAME_TEMPLATE.to_owned()),
+        backup: request.backup.filter(|backup| !backup.directory.is_empty()),
         enabled: request.enabled.unwrap_or(true),
         done_until: now,
         created_at: now,

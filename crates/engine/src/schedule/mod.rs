@@ -162,6 +162,7 @@ impl Entry {
             retention: row.retention,
             options: row.options,
             name_template: row.name_template,
+            backup: row.backup,
             enabled: row.enabled,
             running: self.running,
             next_run: self.next,

@@ -252,6 +252,7 @@ fn of(machine: &ScheduledMachine) -> MachineRun {
         vm_name: machine.name.clone(),
         snapshot: None,
         snapshot_name: None,
+        backup: None,
         skipped: None,
         attempts: 0,
         error: None,

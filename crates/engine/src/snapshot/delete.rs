@@ -40,7 +40,18 @@ pub(crate) async fn delete(
 ///
 /// # Errors
 /// The store's: then it is still there; a file of it that cannot be removed.
-pub(crate) async fn remove(job: &Job, loan: &Loan, id: SnapshotId) -> Result<(), ErrorBody> {
+async fn remove(job: &Job, loan: &Loan, id: SnapshotId) -> Result<(), ErrorBody> {
+    forget(job, id).await?;
+    // The snapshot is gone; what is left of its layers can be merged later as well.
+    merge::quietly(job, loan).await;
+    Ok(())
+}
+
+/// Removes a snapshot, and leaves its layers to whoever merges next.
+///
+/// # Errors
+/// As [`remove`].
+pub(crate) async fn forget(job: &Job, id: SnapshotId) -> Result<(), ErrorBody> {
     let dir = kept::dir(&job.machine_dir(), id);
     let intent = job.intend(IntentAction::SnapshotRemove, vec![dir.clone()]).await?;
     step("delete: intended");
@@ -55,7 +66,5 @@ pub(crate) async fn remove(job: &Job, loan: &Loan, id: SnapshotId) -> Result<(),
     blocking(move || kept::remove(&dir)).await?;
     step("delete: files removed");
     job.settled(intent).await;
-    // The snapshot is gone; what is left of its layers can be merged later as well.
-    merge::quietly(job, loan).await;
     Ok(())
 }

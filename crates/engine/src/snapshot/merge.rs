@@ -25,9 +25,9 @@ use voidvm_qemu::image::{self, CopyProgress};
 use voidvm_qemu::qmp::Qmp;
 
 use super::job::{self, Job, blocking, given_up};
-use super::layers;
 use super::list::allocated;
 use super::switch::{self, call, node_of};
+use super::{layers, marks};
 use crate::fleet::same_file;
 use crate::ledger::Cancel;
 use crate::ops::{build, clone, files};
@@ -35,6 +35,7 @@ use crate::run::Run;
 use crate::shared::Shared;
 use crate::step::step;
 use crate::storage;
+use crate::supervisor::Machine;
 use crate::supervisor::lend::Loan;
 
 /// What a running machine copies without being asked, in bytes, however little it gives back.
@@ -67,8 +68,9 @@ async fn folds(shared: &Shared, vm: VmId) -> Result<Vec<Fold>, ErrorBody> {
     let machine = shared.fleet.get(vm)?;
     let (spec, running) = (machine.view().spec.clone(), machine.run().is_some());
     let rows = shared.store.snapshots().of(vm).await.map_err(|error| error.body())?;
-    let named: BTreeSet<PathBuf> =
+    let mut named: BTreeSet<PathBuf> =
         rows.iter().flat_map(|row| row.layers.values()).map(|name| dir.join(name)).collect();
+    named.extend(marks::kept(shared, vm, &spec).await?);
     let mut folds = Vec::new();
     for lower in files::bases(&dir).into_iter().filter(|base| !named.contains(base)) {
         // A second name of what is written to.
@@ -127,7 +129,7 @@ pub(super) async fn unmerged(shared: &Shared, vm: VmId) -> Result<u64, ErrorBody
 }
 
 /// Merges what can be merged; what cannot is tried again later.
-pub(super) async fn quietly(job: &Job, loan: &Loan) {
+pub(crate) async fn quietly(job: &Job, loan: &Loan) {
     if let Err(error) = tidy(job, loan).await
         && error.code != ErrorCode::Cancelled
     {
@@ -145,12 +147,17 @@ async fn tidy(job: &Job, loan: &Loan) -> Result<(), ErrorBody> {
             return Err(given_up());
         }
         passed.insert(fold.lower().to_owned());
+        marks::forget_others(&job.shared, job.vm(), &job.machine.view().spec).await?;
         match &fold {
             Fold::Drop(lower) => drop_layer(loan.run.as_deref(), lower).await?,
-            Fold::Into { lower, upper } => match &loan.run {
-                Some(run) if is_open(run, upper) => live(job, loan, run, lower, upper).await?,
-                _ => at_rest(job, loan, lower, upper).await?,
-            },
+            Fold::Into { lower, upper } => {
+                let marked = marks::sound(&job.shared, job.vm()).await?;
+                match &loan.run {
+                    Some(run) if is_open(run, upper) => live(job, loan, run, lower, upper).await?,
+                    _ => at_rest(job, loan, lower, upper).await?,
+                }
+                marks::look_again(&job.shared, job.vm(), marked).await?;
+            }
         }
     }
 }
@@ -378,13 +385,18 @@ pub(super) async fn end_job(qmp: &Qmp) {
     drop(call(qmp, "job-dismiss", json!({"id": JOB})).await);
 }
 
-/// Merges what was left for later whenever a machine comes to rest or goes, and when nothing happens for a while, for as long as the engine is open.
-pub(crate) async fn merge_left_over(shared: Weak<Shared>) {
+/// Merges what was left for later whenever a machine comes to rest or goes, and when nothing happens for a while, for as long as the
+/// engine is open; and of machines of which a backup was cut now, whether they rest or not.
+pub(crate) async fn merge_left_over(shared: Weak<Shared>, cut: BTreeSet<VmId>) {
     let mut events = match shared.upgrade() {
         Some(shared) => {
             for machine in shared.fleet.all() {
                 machine.settled().await;
-                look(&shared, machine.id).await;
+                if cut.contains(&machine.id) {
+                    begin(&shared, machine).await;
+                } else {
+                    look(&shared, machine.id).await;
+                }
             }
             shared.bus.subscribe(None)
         }
@@ -422,6 +434,11 @@ pub(crate) async fn look(shared: &Arc<Shared>, id: VmId) {
     if !rests || !layered || !matches!(folds(shared, id).await, Ok(folds) if !folds.is_empty()) {
         return;
     }
+    begin(shared, machine).await;
+}
+
+async fn begin(shared: &Arc<Shared>, machine: Arc<Machine>) {
+    let id = machine.id;
     let kind = (OperationKind::SnapshotMerge, Origin::System, Cancel::Heeded);
     let begun = job::begin(shared, machine, kind, |job| async move {
         let loan = job.borrow().await?;

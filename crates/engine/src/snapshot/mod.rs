@@ -14,6 +14,7 @@
 //!   machine, so that a start goes on from it.
 //! * [`packed`], [`image`]: memory made small, and made ready to be gone on from at once; work nobody waits for.
 //! * [`delete`], [`merge`]: a layer that nobody names is merged with the one that stands on it, whichever way copies less.
+//! * [`marks`]: layers that stay because the next backup stands on them.
 //! * [`recover`]: what an owner that was killed left: old or new, never neither.
 //!
 //! Invariants: a layer is never written to while a snapshot names it or two images stand on it; at every instant each image shows
@@ -27,6 +28,7 @@ mod job;
 mod kept;
 mod layers;
 mod list;
+pub(crate) mod marks;
 mod merge;
 pub(crate) mod names;
 mod packed;
@@ -38,13 +40,13 @@ mod switch;
 mod take;
 
 pub(crate) use compare::compare;
-pub(crate) use delete::{delete, remove};
+pub(crate) use delete::{delete, forget};
 pub(crate) use fork::fork;
 pub(crate) use job::{Job, begin as begin_job};
 pub(crate) use kept::{dir as kept_dir, dirs as kept_dirs, files_in as kept_files, memory as kept_memory};
 pub(crate) use layers::{drop_twins, writable};
 pub(crate) use list::{picture, tree, update};
-pub(crate) use merge::{look as merge_at_rest, merge_left_over};
+pub(crate) use merge::{look as merge_at_rest, merge_left_over, quietly as merge_quietly};
 pub(crate) use packed::open as open_memory;
 pub(crate) use restore::restore;
 pub(crate) use take::{Memory, Wish, begin, create, take};

@@ -8,13 +8,14 @@
 //! Of a machine without a process this is done before it gets its supervisor; of one that was found running, before anything
 //! else is done with it.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
 use serde_json::json;
+use voidvm_model::snapshot::SnapshotReason;
 use voidvm_model::{ErrorBody, VmId};
-use voidvm_store::{Intent, IntentAction, OpenIntent};
+use voidvm_store::{Intent, IntentAction, OpenIntent, SnapshotRow};
 
 use super::restore::Plan;
 use super::switch::{self, call};
@@ -156,6 +157,30 @@ async fn settle_running(run: &Run, qmp: &voidvm_qemu::qmp::Qmp, intent: &Intent)
         files::remove(&unused.collect::<Vec<_>>())?;
     }
     Ok(())
+}
+
+/// Removes the snapshots of backups that were cut, but those that are just being restored; and answers whose they were. Their
+/// directories, which have no row then, go with the others of that kind.
+///
+/// # Errors
+/// The store's.
+pub(crate) async fn remove_cut_backups(
+    shared: &Shared,
+    open: &[OpenIntent],
+) -> Result<BTreeSet<VmId>, ErrorBody> {
+    let restored = |row: &SnapshotRow| {
+        let mut restores = open.iter().filter(|open| open.intent.action == IntentAction::SnapshotRestore);
+        restores.any(|open| open.intent.files.first().and_then(|dir| kept::id_of(dir)) == Some(row.id))
+    };
+    let snapshots = shared.store.snapshots();
+    let rows = snapshots.all().await.map_err(|error| error.body())?;
+    let mut whose = BTreeSet::new();
+    for row in rows.iter().filter(|row| row.reason == SnapshotReason::Backup && !restored(row)) {
+        tracing::warn!(vm = %row.vm_id, snapshot = row.name, "a backup was cut: its snapshot is removed");
+        snapshots.remove(row.id).await.map_err(|error| error.body())?;
+        whose.insert(row.vm_id);
+    }
+    Ok(whose)
 }
 
 /// Directories of snapshots there are no rows of, and that no work is about: an owner that could not finish left them.

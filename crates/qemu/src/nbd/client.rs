@@ -1,15 +1,16 @@
 //! The part of the NBD protocol that reads and writes one image at offsets, over a socket somebody else opened. Blocking.
 //!
 //! ```text
-//! greeting ─▶ STRUCTURED_REPLY ─▶ SET_META_CONTEXT base:allocation ─▶ GO ─▶ READ, WRITE, BLOCK_STATUS, FLUSH … ─▶ DISC
+//! greeting ─▶ STRUCTURED_REPLY ─▶ SET_META_CONTEXT base:allocation, qemu:allocation-depth ─▶ GO ─▶ READ, WRITE, BLOCK_STATUS, FLUSH … ─▶ DISC
 //! ```
 //! One request at a time: what comes back is its answer, or the connection is given up. Nothing a server says makes more memory
 //! be taken than was asked to be read.
 
 use std::io::{self, Read, Write};
+use std::ops::Range;
 
-/// The longest answer to anything but a read.
-const ANSWER_MAX: u32 = 1 << 20;
+/// The longest answer to anything but a read: QEMU's is a mebibyte of stretches, and the number of their context.
+const ANSWER_MAX: u32 = (1 << 20) + 4;
 /// The most that is asked about at once, within what fits into the protocol's 32 bits.
 const STATUS_MAX: u64 = 1 << 30;
 /// The most that is read or written in one request.
@@ -38,6 +39,8 @@ const CMD_WRITE: u16 = 1;
 const CMD_DISC: u16 = 2;
 const CMD_FLUSH: u16 = 3;
 const CMD_BLOCK_STATUS: u16 = 7;
+/// Of one stretch only.
+const FLAG_ONE: u16 = 1 << 3;
 
 const CHUNK_DONE: u16 = 1;
 const CHUNK_DATA: u16 = 1;
@@ -45,6 +48,9 @@ const CHUNK_HOLE: u16 = 2;
 const CHUNK_STATUS: u16 = 5;
 const CHUNK_ERROR: u16 = 1 << 15;
 const STATE_ZERO: u32 = 2;
+
+const ALLOCATION: &[u8] = b"base:allocation";
+const DEPTH: &[u8] = b"qemu:allocation-depth";
 
 /// A connection to one image.
 #[derive(Debug)]
@@ -55,6 +61,8 @@ pub struct Client<S> {
     structured: bool,
     /// The server's number for `base:allocation`.
     allocation: Option<u32>,
+    /// The server's number for `qemu:allocation-depth`.
+    depth: Option<u32>,
     cookie: u64,
 }
 
@@ -81,10 +89,11 @@ impl<S: Read + Write> Client<S> {
             return Err(broken("the NBD server is too old"));
         }
         stream.write_all(&u32::from(flags & (FIXED_NEWSTYLE | NO_ZEROES)).to_be_bytes())?;
-        let mut client = Self { stream, size: 0, structured: false, allocation: None, cookie: 0 };
+        let mut client =
+            Self { stream, size: 0, structured: false, allocation: None, depth: None, cookie: 0 };
         client.structured = client.option(OPT_STRUCTURED_REPLY, &[], |_, _| Ok(()))?;
         if client.structured {
-            client.ask_for_allocation()?;
+            client.ask_for_contexts()?;
         }
         let mut size = None;
         let given = client.option(OPT_GO, &[0; 6], |kind, data| {
@@ -156,17 +165,63 @@ impl<S: Read + Write> Client<S> {
         let Some(allocation) = self.allocation.filter(|_| asked > 0) else {
             return Ok(Extent { length, zero: false });
         };
-        self.request(CMD_BLOCK_STATUS, offset, usize::try_from(asked).unwrap_or(usize::MAX))?;
         let mut found = None;
-        self.chunks(|kind, data| {
-            if kind == CHUNK_STATUS && u32::from_be_bytes(piece(data, 0)?) == allocation {
-                let length = u64::from(u32::from_be_bytes(piece(data, 4)?));
-                let state = u32::from_be_bytes(piece(data, 8)?);
-                found = Some(Extent { length: length.min(asked), zero: state & STATE_ZERO != 0 });
-            }
-            Ok(())
+        self.status((allocation, FLAG_ONE), offset, asked, |length, state| {
+            found.get_or_insert(Extent { length, zero: state & STATE_ZERO != 0 });
         })?;
         found.filter(|extent| extent.length > 0).ok_or_else(|| broken("the NBD server tells of nothing"))
+    }
+
+    /// Which parts of the image are in one of its `above` outermost files, and not only in what those stand on; in ascending order.
+    /// None where the server cannot tell.
+    ///
+    /// # Errors
+    /// As [`Client::read_at`].
+    pub fn held_above(&mut self, above: u32) -> io::Result<Option<Vec<Range<u64>>>> {
+        let Some(depth) = self.depth else { return Ok(None) };
+        let mut held: Vec<Range<u64>> = Vec::new();
+        let mut at = 0;
+        while at < self.size {
+            let start = at;
+            self.status((depth, 0), start, (self.size - start).min(STATUS_MAX), |length, depth| {
+                // Nought is in none of the files.
+                if (1..=above).contains(&depth) {
+                    match held.last_mut().filter(|last| last.end == at) {
+                        Some(last) => last.end += length,
+                        None => held.push(at..at + length),
+                    }
+                }
+                at += length;
+            })?;
+            if at == start {
+                return Err(broken("the NBD server tells of nothing"));
+            }
+        }
+        Ok(Some(held))
+    }
+
+    /// What a context says of a part of the image, stretch by stretch; it may say less than was asked.
+    fn status(
+        &mut self,
+        (context, flags): (u32, u16),
+        offset: u64,
+        length: u64,
+        mut told: impl FnMut(u64, u32),
+    ) -> io::Result<()> {
+        self.command(CMD_BLOCK_STATUS, flags, offset, usize::try_from(length).unwrap_or(usize::MAX))?;
+        self.chunks(|kind, data| {
+            if kind != CHUNK_STATUS || u32::from_be_bytes(piece(data, 0)?) != context {
+                return Ok(());
+            }
+            let mut left = length;
+            for stretch in data.get(4..).unwrap_or_default().chunks(8) {
+                // The last one may go beyond what was asked.
+                let length = u64::from(u32::from_be_bytes(piece(stretch, 0)?)).min(left);
+                told(length, u32::from_be_bytes(piece(stretch, 4)?));
+                left -= length;
+            }
+            Ok(())
+        })
     }
 
     /// Says that nothing more is wanted.
@@ -175,20 +230,27 @@ impl<S: Read + Write> Client<S> {
         let _ = self.request(CMD_DISC, 0, 0);
     }
 
-    fn ask_for_allocation(&mut self) -> io::Result<()> {
-        const CONTEXT: &[u8] = b"base:allocation";
+    fn ask_for_contexts(&mut self) -> io::Result<()> {
+        let contexts = [ALLOCATION, DEPTH];
         let mut query = vec![0; 4];
-        query.extend(1_u32.to_be_bytes());
-        query.extend(u32::try_from(CONTEXT.len()).unwrap_or_default().to_be_bytes());
-        query.extend(CONTEXT);
-        let mut number = None;
+        query.extend(u32::try_from(contexts.len()).unwrap_or_default().to_be_bytes());
+        for context in contexts {
+            query.extend(u32::try_from(context.len()).unwrap_or_default().to_be_bytes());
+            query.extend(context);
+        }
+        let (mut allocation, mut depth) = (None, None);
         let known = self.option(OPT_SET_META_CONTEXT, &query, |kind, data| {
             if kind == REP_META_CONTEXT {
-                number = Some(u32::from_be_bytes(piece(data, 0)?));
+                let number = u32::from_be_bytes(piece(data, 0)?);
+                match data.get(4..) {
+                    Some(ALLOCATION) => allocation = Some(number),
+                    Some(DEPTH) => depth = Some(number),
+                    _ => {}
+                }
             }
             Ok(())
         })?;
-        self.allocation = number.filter(|_| known);
+        (self.allocation, self.depth) = if known { (allocation, depth) } else { (None, None) };
         Ok(())
     }
 
@@ -222,10 +284,14 @@ impl<S: Read + Write> Client<S> {
     }
 
     fn request(&mut self, command: u16, offset: u64, length: usize) -> io::Result<()> {
+        self.command(command, 0, offset, length)
+    }
+
+    fn command(&mut self, command: u16, flags: u16, offset: u64, length: usize) -> io::Result<()> {
         self.cookie += 1;
         let length = u32::try_from(length).map_err(|_| broken("too much at once"))?;
         let mut message = REQUEST.to_be_bytes().to_vec();
-        message.extend(0_u16.to_be_bytes());
+        message.extend(flags.to_be_bytes());
         message.extend(command.to_be_bytes());
         message.extend(self.cookie.to_be_bytes());
         message.extend(offset.to_be_bytes());
@@ -486,6 +552,27 @@ mod tests {
         assert_eq!(client(status(7, 3)).extent(0, 4096).unwrap(), Extent { length: 512, zero: true });
         assert_eq!(client(status(7, 1)).extent(0, 100).unwrap(), Extent { length: 100, zero: false });
         assert!(client(status(8, 3)).extent(0, 4096).is_err());
+    }
+
+    #[test]
+    fn what_cannot_be_told_of_layers_is_not_said() {
+        assert!(client(Vec::new()).held_above(1).unwrap().is_none());
+    }
+
+    #[test]
+    fn what_is_in_the_outer_files_is_told_in_one_piece_where_it_is_one() {
+        let stretches = [(512_u32, 1_u32), (512, 2), (1024, 0), (512, 3), (512, 2), (9999, 2)];
+        let mut data = 8_u32.to_be_bytes().to_vec();
+        for (length, depth) in stretches {
+            data.extend(length.to_be_bytes());
+            data.extend(depth.to_be_bytes());
+        }
+        let mut both = client(chunk(true, CHUNK_STATUS, &data));
+        both.depth = Some(8);
+        assert_eq!(both.held_above(2).unwrap().unwrap(), [0..1024, 2560..4096]);
+        let mut mute = client(chunk(true, CHUNK_STATUS, &8_u32.to_be_bytes()));
+        mute.depth = Some(8);
+        assert!(mute.held_above(2).is_err());
     }
 
     #[test]

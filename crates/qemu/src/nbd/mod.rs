@@ -83,7 +83,7 @@ impl QemuNbd {
         };
         let mut command = tool::command(&self.0);
         match access {
-            Access::Read => command.arg("--read-only"),
+            Access::Read => command.args(["--read-only", "--allocation-depth"]),
             Access::Write => command.args(["--cache=writeback", "--discard=unmap"]),
         };
         command
@@ -200,6 +200,8 @@ mod tests {
             assert_eq!(&buffer, b"\0below\0");
             assert_eq!(client.extent(0, 5 << 20).unwrap(), Extent { length: 1 << 20, zero: true });
             assert!(!client.extent(1 << 20, 1).unwrap().zero);
+            assert_eq!(client.held_above(1).unwrap().unwrap(), Vec::<std::ops::Range<u64>>::new());
+            assert_eq!(client.held_above(2).unwrap().unwrap(), [1 << 20..(1 << 20) + (64 << 10)]);
             assert!(client.write_at(0, b"x").is_err());
             client.leave();
         });

@@ -63,7 +63,7 @@ export default {
     disks: '{count} 块磁盘',
     cards: '{count} 块网卡',
   },
-  reason: { manual: '用户', schedule: '定时任务', safety: 'voidVM（恢复之前）' },
+  reason: { manual: '用户', schedule: '定时任务', safety: 'voidVM（恢复之前）', backup: '备份' },
   contents: { memory: '内存、设备和磁盘', disks: '仅磁盘' },
   consistency: {
     whole: '完整',

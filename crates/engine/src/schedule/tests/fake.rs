@@ -263,6 +263,7 @@ pub(super) fn schedule(name: &str, vm: VmId, cron: &str) -> ScheduleCreateReques
         retention: Retention::default(),
         options: ScheduleOptions::default(),
         name_template: None,
+        backup: None,
         enabled: None,
     }
 }

@@ -24,6 +24,7 @@ fn change(id: voidvm_model::ScheduleId) -> ScheduleUpdateRequest {
         retention: None,
         options: None,
         name_template: None,
+        backup: None,
         enabled: None,
     }
 }
