@@ -70,6 +70,7 @@ impl Engine {
         images::keep_up(&shared);
         tokio::spawn(logs::keep_bounded(Arc::downgrade(&shared)));
         tokio::spawn(storage::watch(Arc::downgrade(&shared)));
+        tokio::spawn(crate::backup::remove_left_over(Arc::downgrade(&shared)));
         tokio::spawn(snapshot::merge_left_over(Arc::downgrade(&shared), cut));
         shared.builders.spawn(history::keep(Arc::downgrade(&shared)));
         tokio::spawn(snapshot::image::keep_images(Arc::downgrade(&shared)));

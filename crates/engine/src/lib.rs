@@ -50,7 +50,8 @@ pub use bus::{EventBus, REPLAY};
 pub use config::{EngineConfig, Preferences, Timing};
 pub use engine::Engine;
 pub use schedule::{
-    Pulse, ScheduledMachine, Scheduler, Snapshots, SystemClock, TakenSnapshot, WallClock, WantedSnapshot,
+    KeptId, Pulse, ScheduledMachine, Scheduler, Snapshots, SystemClock, TakenSnapshot, WallClock,
+    WantedSnapshot,
 };
 pub use secrets::{SecretFiles, Secrets};
 pub use serial::{SERIAL_REPLAY, SerialAttach, SerialInput, SerialOutput};

@@ -6,6 +6,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use voidvm_store::Store;
 
+use crate::backup::Turns;
 use crate::bus::EventBus;
 use crate::config::{EngineConfig, Preferences};
 use crate::fleet::Fleet;
@@ -35,6 +36,8 @@ pub(crate) struct Shared {
     pub(crate) starts: Gate,
     pub(crate) stops: Gate,
     pub(crate) builds: Gate,
+    /// Who works on which repository.
+    pub(crate) repositories: Turns,
     /// What of the image library is not in the store.
     pub(crate) images: Images,
     /// What was measured.
@@ -63,6 +66,7 @@ impl Shared {
             starts: Gate::new(preferences.starts),
             stops: Gate::new(preferences.stops),
             builds: Gate::new(preferences.builds),
+            repositories: Turns::default(),
             images: Images::new(&config.data_dir),
             builders: TaskTracker::new(),
             closing: CancellationToken::new(),

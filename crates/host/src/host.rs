@@ -409,6 +409,14 @@ impl Handlers for Host {
         self.engine().restore_backup(request, caller.origin).await
     }
 
+    async fn backup_drill(
+        &self,
+        request: BackupDrillRequest,
+        caller: &Caller,
+    ) -> Result<Operation, ErrorBody> {
+        self.engine().drill_backup(request, caller.origin).await
+    }
+
     async fn backup_forget(
         &self,
         request: BackupForgetRequest,

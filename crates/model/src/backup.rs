@@ -252,6 +252,42 @@ pub struct BackupRestoreRequest {
     pub start: bool,
 }
 
+/// See whether a backup comes up: it is restored to a machine without network, shares and devices of the host, started, watched, and
+/// removed again.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema, TS)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct BackupDrillRequest {
+    /// Absolute path of the repository.
+    pub directory: String,
+    /// Its password; the one of the directory or the keychain without.
+    #[serde(default)]
+    #[ts(optional)]
+    pub password: Option<BackupPassword>,
+    /// Which backup.
+    pub backup: BackupId,
+    /// The machine's directory in it; needed where it holds several.
+    #[serde(default)]
+    #[ts(optional)]
+    pub machine: Option<String>,
+    /// How many seconds a guest that says nothing must run, 10 to 3600; 300 without.
+    #[serde(default)]
+    #[ts(optional)]
+    pub seconds: Option<u32>,
+}
+
+/// How it was seen that a restored guest came up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema, TS)]
+#[serde(rename_all = "snake_case")]
+pub enum DrillProof {
+    /// The guest's agent answered.
+    Agent,
+    /// It asked for a login on its serial port.
+    Login,
+    /// Neither; but it ran for as long as was asked, without an end, a panic or a disk that fails. Whether it got further than its
+    /// firmware is not known.
+    Ran,
+}
+
 /// Remove backups and what none of the others needs.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema, TS)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]

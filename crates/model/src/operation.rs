@@ -5,7 +5,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use ts_rs::TS;
 
-use crate::backup::BackupId;
+use crate::backup::{BackupId, DrillProof};
 use crate::error::ErrorBody;
 use crate::event::Origin;
 use crate::ids::{ImageId, OperationId, PoolId, SnapshotId, VmId};
@@ -86,6 +86,8 @@ pub enum OperationKind {
     BackupRestore,
     /// Remove backups.
     BackupForget,
+    /// See whether a backup comes up.
+    BackupDrill,
 }
 
 impl OperationKind {
@@ -126,6 +128,7 @@ impl OperationKind {
         Self::BackupVerify,
         Self::BackupRestore,
         Self::BackupForget,
+        Self::BackupDrill,
     ];
 
     /// The wire form.
@@ -167,6 +170,7 @@ impl OperationKind {
             Self::BackupVerify => "backup_verify",
             Self::BackupRestore => "backup_restore",
             Self::BackupForget => "backup_forget",
+            Self::BackupDrill => "backup_drill",
         }
     }
 }
@@ -263,6 +267,13 @@ pub enum OperationResult {
         read: Option<Bytes>,
         /// What it added to the repository.
         added: Bytes,
+    },
+    /// A backup came up.
+    Drilled {
+        /// How that was seen.
+        proof: DrillProof,
+        /// After how many seconds from its start.
+        seconds: u32,
     },
     /// Backups were checked, and are whole.
     Verified {

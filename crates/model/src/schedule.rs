@@ -616,6 +616,8 @@ pub struct MachinePreview {
     pub next_name: String,
     /// Its snapshots that are the schedule's, newest first.
     pub snapshots: Vec<SnapshotVerdict>,
+    /// Its backups that are the schedule's, newest first.
+    pub backups: Vec<BackupVerdict>,
     /// Why they cannot be seen, where they cannot.
     pub trouble: Option<ErrorBody>,
 }
@@ -637,7 +639,22 @@ pub struct SnapshotVerdict {
     pub reasons: Vec<VerdictReason>,
 }
 
-/// Why a snapshot stays or goes.
+/// What retention says of one backup.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema, TS)]
+#[serde(rename_all = "camelCase")]
+pub struct BackupVerdict {
+    /// The backup.
+    pub id: BackupId,
+    /// The instant it shows.
+    #[ts(type = "string")]
+    pub created_at: Timestamp,
+    /// Whether it stays.
+    pub kept: bool,
+    /// Why it stays, all reasons there are; or why it goes.
+    pub reasons: Vec<VerdictReason>,
+}
+
+/// Why a snapshot or a backup stays or goes.
 #[derive(
     Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema, TS,
 )]

@@ -1,20 +1,21 @@
-//! Which of a schedule's snapshots are kept, with the reasons: as restic forgets (grandfather, father, son), then by depth and space.
+//! Which of a schedule's snapshots, or backups, are kept, with the reasons: as restic forgets (grandfather, father, son), then by
+//! depth and space.
 //!
-//! Invariants: only the schedule's own snapshots are judged; one that is marked to be kept, the newest and the one just taken
+//! Invariants: only the schedule's own are judged; one that is marked to be kept, the newest and the one just taken
 //! always stay; asked again with what is left, the answer is that all of it stays (while days go by, less).
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::tz::TimeZone;
 use jiff::{Timestamp, Zoned};
-use voidvm_model::schedule::{Retention, SnapshotVerdict, VerdictReason};
+use voidvm_model::schedule::{Retention, VerdictReason};
 use voidvm_model::{Bytes, SnapshotId};
 
 /// What is asked of a snapshot.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Candidate {
+pub struct Candidate<Id = SnapshotId> {
     /// Which.
-    pub id: SnapshotId,
+    pub id: Id,
     /// Its name.
     pub name: String,
     /// The instant it shows.
@@ -24,7 +25,7 @@ pub struct Candidate {
     /// Whether it is marked to be kept.
     pub pinned: bool,
     /// The one it came after.
-    pub parent: Option<SnapshotId>,
+    pub parent: Option<Id>,
     /// Whether the present came after it.
     pub current: bool,
     /// What deleting it gives back.
@@ -33,15 +34,30 @@ pub struct Candidate {
 
 /// What a judgement depends on beside the snapshots.
 #[derive(Clone, Copy, Debug)]
-pub struct Circumstances<'a> {
+pub struct Circumstances<'a, Id = SnapshotId> {
     /// The rules.
     pub retention: &'a Retention,
     /// The zone of the schedule's clock: days are its days.
     pub zone: &'a TimeZone,
     /// The one just taken: a clock that was set back may have made it look old.
-    pub fresh: Option<SnapshotId>,
+    pub fresh: Option<Id>,
     /// What is free where the disks are, where that is known.
     pub free: Option<Bytes>,
+}
+
+/// What is said of a snapshot.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Verdict<Id = SnapshotId> {
+    /// Which.
+    pub id: Id,
+    /// Its name.
+    pub name: String,
+    /// The instant it shows.
+    pub created_at: Timestamp,
+    /// Whether it stays.
+    pub kept: bool,
+    /// Why it stays, all reasons there are; or why it goes.
+    pub reasons: Vec<VerdictReason>,
 }
 
 /// The period an instant is in.
@@ -65,12 +81,12 @@ const RULES: [Rule; 5] = [
 
 /// What stays and what goes; newest first.
 #[must_use]
-pub fn judge(all: &[Candidate], of: &Circumstances<'_>) -> Vec<SnapshotVerdict> {
-    let mut ours: Vec<&Candidate> = all.iter().filter(|one| one.ours).collect();
+pub fn judge<Id: Copy + Ord>(all: &[Candidate<Id>], of: &Circumstances<'_, Id>) -> Vec<Verdict<Id>> {
+    let mut ours: Vec<&Candidate<Id>> = all.iter().filter(|one| one.ours).collect();
     ours.sort_by_key(|one| std::cmp::Reverse((one.created_at, one.id)));
     let mut stays: Vec<BTreeSet<VerdictReason>> = vec![BTreeSet::new(); ours.len()];
     by_rules(&ours, of, &mut stays);
-    let mut goes: BTreeMap<SnapshotId, VerdictReason> = ours
+    let mut goes: BTreeMap<Id, VerdictReason> = ours
         .iter()
         .zip(&stays)
         .filter(|(_, reasons)| reasons.is_empty())
@@ -80,7 +96,7 @@ pub fn judge(all: &[Candidate], of: &Circumstances<'_>) -> Vec<SnapshotVerdict> 
     let protected = |reasons: &BTreeSet<_>| {
         [VerdictReason::Pinned, VerdictReason::Newest].iter().any(|r| reasons.contains(r))
     };
-    let mut offered: Vec<&Candidate> = ours
+    let mut offered: Vec<&Candidate<Id>> = ours
         .iter()
         .zip(&stays)
         .rev()
@@ -106,9 +122,9 @@ pub fn judge(all: &[Candidate], of: &Circumstances<'_>) -> Vec<SnapshotVerdict> 
             goes.insert(one.id, VerdictReason::LowSpace);
         }
     }
-    let verdict = |(one, reasons): (&Candidate, BTreeSet<VerdictReason>)| {
+    let verdict = |(one, reasons): (&Candidate<Id>, BTreeSet<VerdictReason>)| {
         let gone = goes.get(&one.id).copied();
-        SnapshotVerdict {
+        Verdict {
             id: one.id,
             name: one.name.clone(),
             created_at: one.created_at,
@@ -119,7 +135,11 @@ pub fn judge(all: &[Candidate], of: &Circumstances<'_>) -> Vec<SnapshotVerdict> 
     ours.into_iter().zip(stays).map(verdict).collect()
 }
 
-fn by_rules(ours: &[&Candidate], of: &Circumstances<'_>, stays: &mut [BTreeSet<VerdictReason>]) {
+fn by_rules<Id: Copy + Ord>(
+    ours: &[&Candidate<Id>],
+    of: &Circumstances<'_, Id>,
+    stays: &mut [BTreeSet<VerdictReason>],
+) {
     let rules = of.retention;
     for (at, (one, reasons)) in ours.iter().zip(&mut *stays).enumerate() {
         if one.pinned {
@@ -154,8 +174,8 @@ fn by_rules(ours: &[&Candidate], of: &Circumstances<'_>, stays: &mut [BTreeSet<V
 }
 
 /// The snapshots the present stands on.
-fn line(all: &[Candidate]) -> BTreeSet<SnapshotId> {
-    let by_id: BTreeMap<SnapshotId, &Candidate> = all.iter().map(|one| (one.id, one)).collect();
+fn line<Id: Copy + Ord>(all: &[Candidate<Id>]) -> BTreeSet<Id> {
+    let by_id: BTreeMap<Id, &Candidate<Id>> = all.iter().map(|one| (one.id, one)).collect();
     let mut line = BTreeSet::new();
     let mut next = all.iter().find(|one| one.current).map(|one| one.id);
     // A circle cannot be, and would end here as well.

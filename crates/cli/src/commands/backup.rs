@@ -5,8 +5,9 @@ use std::path::{Path, PathBuf};
 use clap::{Args, Subcommand};
 use serde_json::json;
 use voidvm_model::backup::{
-    Backup, BackupForgetRequest, BackupInitRequest, BackupList, BackupListRequest, BackupPassword,
-    BackupRepository, BackupRestoreRequest, BackupRunRequest, BackupVerifyRequest,
+    Backup, BackupDrillRequest, BackupForgetRequest, BackupInitRequest, BackupList, BackupListRequest,
+    BackupPassword, BackupRepository, BackupRestoreRequest, BackupRunRequest, BackupVerifyRequest,
+    DrillProof,
 };
 use voidvm_model::contract::VmRef;
 use voidvm_model::{ErrorBody, ErrorCode, Operation, OperationResult, VmView};
@@ -58,6 +59,19 @@ pub(crate) enum BackupCommand {
         /// Start it when it is made.
         #[arg(long)]
         start: bool,
+    },
+    /// See whether a backup comes up: restored to a machine without network, started, watched, and removed again.
+    Drill {
+        #[command(flatten)]
+        from: Repository,
+        /// Which.
+        backup: String,
+        /// Which machine, by its directory, of a backup of several.
+        #[arg(long, value_name = "DIRECTORY")]
+        machine: Option<String>,
+        /// How long a guest that says nothing must run.
+        #[arg(long, value_name = "N")]
+        seconds: Option<u32>,
     },
     /// Remove backups, and what none of the others needs.
     Forget {
@@ -147,6 +161,13 @@ pub(crate) async fn backup(command: BackupCommand, client: &Client, format: Form
                 Format::Text => line(format_args!("{}: {} ({})", printable(&vm.name), vm.state, vm.id)),
             }
         }
+        BackupCommand::Drill { from, backup, machine, seconds } => {
+            let backup = from.find(client, &[backup]).await?.first().map(|backup| backup.id);
+            let Some(backup) = backup else { return Ok(()) };
+            let (directory, password) = (from.directory()?, from.password()?);
+            let request = BackupDrillRequest { directory, password, backup, machine, seconds };
+            act(client, "backup.drill", &request, format).await
+        }
         BackupCommand::Forget { from, backups } => {
             let found = from.find(client, &backups).await?;
             let backups = found.into_iter().map(|backup| backup.id).collect();
@@ -188,6 +209,14 @@ async fn act(
         Some(OperationResult::BackedUp { backup, size, read, added }) => {
             let read = read.map(|read| format!(", of which {read} were read")).unwrap_or_default();
             line(format_args!("{subject}: backed up as {backup:.8}; {size}{read}; {added} added"))
+        }
+        Some(OperationResult::Drilled { proof, seconds }) => {
+            let seen = match proof {
+                DrillProof::Agent => "the guest's agent answered",
+                DrillProof::Login => "the guest asks for a login",
+                DrillProof::Ran => "the guest ran on, and said nothing of itself",
+            };
+            line(format_args!("{subject}: it came up: {seen} after {seconds} s"))
         }
         Some(OperationResult::Verified { backups, size }) => {
             line(format_args!("{subject}: {backups} backups, {size}; all is well"))

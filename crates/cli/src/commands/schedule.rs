@@ -1,4 +1,6 @@
-//! Schedules of snapshots.
+//! Schedules of snapshots and backups.
+
+use std::path::PathBuf;
 
 use clap::{ArgGroup, Args, Subcommand};
 use jiff::Timestamp;
@@ -6,10 +8,11 @@ use voidvm_model::contract::{Done, Empty};
 use voidvm_model::schedule::{
     Recurrence, Retention, RunOutcome, Schedule, ScheduleCreateRequest, ScheduleOptions, SchedulePreview,
     SchedulePreviewRequest, ScheduleRef, ScheduleRun, ScheduleRunsRequest, ScheduleTarget,
-    ScheduleUpdateRequest, TimeOfDay, VerdictReason, Weekday,
+    ScheduleUpdateRequest, ScheduledBackup, TimeOfDay, VerdictReason, Weekday,
 };
 use voidvm_model::{Bytes, ErrorBody, ErrorCode, Operation, VmView};
 
+use super::create::absolute;
 use crate::client::Client;
 use crate::output::{Format, document, line, printable, table};
 
@@ -19,7 +22,7 @@ use crate::output::{Format, document, line, printable, table};
 pub(crate) enum ScheduleCommand {
     /// List the schedules.
     List,
-    /// Have snapshots of a machine taken again and again.
+    /// Have snapshots of a machine taken, or backups made, again and again.
     Add(Box<Add>),
     /// Show the next ten runs, and which snapshots would be kept and removed now.
     Preview(One),
@@ -31,7 +34,7 @@ pub(crate) enum ScheduleCommand {
     Enable(One),
     /// Have a schedule not run by itself.
     Disable(One),
-    /// Forget a schedule; the snapshots it took stay.
+    /// Forget a schedule; the snapshots it took and the backups it made stay.
     Remove(One),
 }
 
@@ -99,6 +102,13 @@ pub(crate) struct Add {
     /// Do not make up for missed runs.
     #[arg(long)]
     no_catch_up: bool,
+    /// Make backups there instead of snapshots; begin them with `voidvm backup init`. The keychain has the password, where they are
+    /// encrypted.
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["disk_only", "freeze", "max_depth", "names"])]
+    backup: Option<PathBuf>,
+    /// See that each backup comes up, before older ones are removed.
+    #[arg(long, requires = "backup")]
+    drill: bool,
     /// How its snapshots are called: {date}, {time}, {vm} and {schedule} are replaced.
     #[arg(long, value_name = "PATTERN")]
     names: Option<String>,
@@ -176,6 +186,8 @@ impl Add {
 
     async fn request(self, client: &Client) -> Result<ScheduleCreateRequest, ErrorBody> {
         let when = self.recurrence()?;
+        let backup = self.backup.as_deref().map(|dir| absolute("backup", dir)).transpose()?;
+        let backup = backup.map(|directory| ScheduledBackup { directory, drill: self.drill });
         let (target, subject) = match (self.vm, self.group, self.tag) {
             (Some(vm), ..) => {
                 let vm = client.find(&vm).await?;
@@ -208,6 +220,7 @@ impl Add {
                 catch_up: !self.no_catch_up,
             },
             name_template: self.names,
+            backup,
             enabled: Some(!self.disabled),
         })
     }
@@ -253,9 +266,10 @@ pub(crate) async fn schedule(
             let done: Done = client.call("schedule.delete", &ScheduleRef { id: schedule.id }).await?;
             match format {
                 Format::Json => document(&done),
-                Format::Text => {
-                    line(format_args!("{}: removed; its snapshots stay", printable(&schedule.name)))
-                }
+                Format::Text => line(format_args!(
+                    "{}: removed; its snapshots and backups stay",
+                    printable(&schedule.name)
+                )),
             }
         }
     }
@@ -286,6 +300,7 @@ async fn set(client: &Client, wanted: &str, enabled: bool, format: Format) -> Re
         retention: None,
         options: None,
         name_template: None,
+        backup: None,
         enabled: Some(enabled),
     };
     let schedule: Schedule = client.call("schedule.update", &request).await?;
@@ -354,6 +369,8 @@ fn history(runs: Vec<ScheduleRun>) -> Result<(), ErrorBody> {
         };
         let taken =
             names(&|one| one.snapshot_name.iter().map(|name| format!("{}: {name}", one.vm_name)).collect());
+        let backups = names(&|one| one.backup.iter().map(|id| format!("{}: {id:.8}", one.vm_name)).collect());
+        let taken = if taken.is_empty() { backups } else { taken };
         let pruned = names(&|one| one.pruned.clone());
         let why = run.error.as_ref().map(|error| error.message.clone()).unwrap_or_default();
         vec![local(run.due_at), outcome(&run), taken, pruned, why]
@@ -377,6 +394,14 @@ fn describe(preview: &SchedulePreview) -> Result<(), ErrorBody> {
             let reasons: Vec<&str> = one.reasons.iter().copied().map(reason).collect();
             vec![verdict.to_owned(), one.name.clone(), local(one.created_at), reasons.join(", ")]
         });
+        let backups = machine.backups.iter().map(|one| {
+            let verdict = if one.kept { "keep" } else { "remove" };
+            let reasons: Vec<&str> = one.reasons.iter().copied().map(reason).collect();
+            vec![verdict.to_owned(), format!("{:.8}", one.id), local(one.created_at), reasons.join(", ")]
+        });
+        if !machine.backups.is_empty() {
+            line(table(&["", "backup", "of", "because"], backups))?;
+        }
         if !machine.snapshots.is_empty() {
             line(table(&["", "snapshot", "of", "because"], rows))?;
         }

@@ -63,7 +63,20 @@ pub(super) async fn begin(
             () = teller.cancel.cancelled() => None,
             permit = shared_too.builds.pass() => Some(permit),
         };
-        let came = if permit.is_some() {
+        let turns = shared_too.repositories.of(&repository);
+        let turn = async {
+            if kind == OperationKind::BackupForget {
+                (None, Some(turns.write().await))
+            } else {
+                (Some(turns.read().await), None)
+            }
+        };
+        let turn = tokio::select! {
+            biased;
+            () = teller.cancel.cancelled() => None,
+            turn = turn => permit.is_some().then_some(turn),
+        };
+        let came = if turn.is_some() {
             ticket.begin();
             let (shown, done) = (teller.clone(), blocking(move || work(&repository, &teller)));
             shown_while(&shown.progress, &mut ticket, done).await

@@ -8,7 +8,7 @@ use voidvm_model::backup::{
     Backup, BackupConsistency, BackupForgetRequest, BackupId, BackupInitRequest, BackupList,
     BackupListRequest, BackupMachine, BackupRepository, BackupVerifyRequest, DamagedBackup,
 };
-use voidvm_model::{Bytes, ErrorBody, ErrorCode, Operation, OperationKind, OperationResult, Origin};
+use voidvm_model::{Bytes, ErrorBody, ErrorCode, Operation, OperationKind, OperationResult, Origin, VmId};
 
 use super::job::{self, Work};
 use super::open;
@@ -39,6 +39,41 @@ pub(crate) async fn list(shared: &Shared, request: BackupListRequest) -> Result<
             list.damaged.push(DamagedBackup { id: id_of(id)?, problem });
         }
         Ok(list)
+    })
+    .await
+}
+
+/// A machine's backups in a directory, with their tags.
+///
+/// # Errors
+/// When they cannot be read.
+pub(crate) async fn of_machine(
+    shared: &Shared,
+    directory: &str,
+    vm: VmId,
+) -> Result<Vec<(Backup, Vec<String>)>, ErrorBody> {
+    let repository = open::open(shared, directory, None).await?;
+    blocking(move || {
+        let alone = |backup: &voidvm_backup::Backup| {
+            matches!(backup.machines.as_slice(), [machine] if machine.record.id == vm)
+        };
+        let backups = repository.backups()?.backups.into_iter().filter(alone);
+        let with_tags = |backup: voidvm_backup::Backup| Ok((shown(backup.clone())?, backup.tags));
+        backups.map(with_tags).collect()
+    })
+    .await
+}
+
+/// The backups in a directory, the damaged ones among them.
+///
+/// # Errors
+/// When they cannot be read.
+pub(crate) async fn ids(shared: &Shared, directory: &str) -> Result<Vec<BackupId>, ErrorBody> {
+    let repository = open::open(shared, directory, None).await?;
+    blocking(move || {
+        let found = repository.backups()?;
+        let sound = found.backups.iter().map(|backup| backup.id);
+        sound.chain(found.damaged.iter().map(|(id, _)| *id)).map(id_of).collect()
     })
     .await
 }

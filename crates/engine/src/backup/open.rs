@@ -50,7 +50,7 @@ async fn remember(shared: &Shared, directory: &Path, password: &Password) -> Res
 ///
 /// # Errors
 /// What is wrong with the directory or the password, with its field.
-pub(super) async fn open(
+pub(crate) async fn open(
     shared: &Shared,
     directory: &str,
     password: Option<BackupPassword>,

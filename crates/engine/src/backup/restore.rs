@@ -18,6 +18,7 @@ use voidvm_qemu::nbd::Access;
 use voidvm_store::VmRow;
 
 use super::disk::{self, Sink};
+use super::drill;
 use super::job::{Teller, shown_while};
 use super::run::Described;
 use super::{keep, open};
@@ -38,6 +39,21 @@ pub(crate) async fn restore(
     request: BackupRestoreRequest,
     origin: Origin,
 ) -> Result<Operation, ErrorBody> {
+    let start = request.start;
+    let (plan, recipe) = plan(shared, request, (VmId::new(), origin), false).await?;
+    build::begin(shared, Plan { start, ..plan }, recipe).await
+}
+
+/// What is to be done for a request; `apart`: for a machine that reaches nobody, and is marked as one that is to be removed.
+///
+/// # Errors
+/// As [`restore`].
+pub(super) async fn plan(
+    shared: &Arc<Shared>,
+    request: BackupRestoreRequest,
+    (id, origin): (VmId, Origin),
+    apart: bool,
+) -> Result<(Plan, Restore), ErrorBody> {
     let repository = Arc::new(open::open(shared, &request.directory, request.password).await?);
     let (backup, wanted) = (keep::theirs(&request.backup)?, request.machine);
     let looked = Arc::clone(&repository);
@@ -51,7 +67,6 @@ pub(crate) async fn restore(
     let name = request.name.unwrap_or_else(|| machine.record.name.clone());
     validate_name(&name)?;
     launch::check_memory(&described.spec)?;
-    let id = VmId::new();
     let plan = Plan {
         id,
         reservation: shared.fleet.reserve(id, &name, None)?,
@@ -59,10 +74,10 @@ pub(crate) async fn restore(
         kind: OperationKind::BackupRestore,
         line: Line::Waits,
         origin,
-        start: request.start,
+        start: false,
     };
     let img = platform::qemu_img(shared.preferences().qemu_binary)?;
-    build::begin(shared, plan, Restore { repository, backup, machine, described, name, img }).await
+    Ok((plan, Restore { repository, backup, machine, described, name, img, apart }))
 }
 
 /// The machine that is wanted of a backup.
@@ -79,19 +94,24 @@ fn choose(machines: Vec<Machine>, wanted: Option<&str>) -> Result<Machine, Error
     })
 }
 
-struct Restore {
+pub(super) struct Restore {
     repository: Arc<Repository>,
     backup: voidvm_backup::BackupId,
     machine: Machine,
     described: Described,
     name: String,
     img: QemuImg,
+    apart: bool,
 }
 
 impl Recipe for Restore {
     async fn make(self, site: &Site<'_>, ticket: &mut Ticket) -> Result<Made, Stopped> {
         let mut spec = self.described.spec.clone();
         import::leave_host(&mut spec);
+        if self.apart {
+            drill::isolate(&mut spec);
+            build::write_file(&files::drill_mark(site.dir), b"")?;
+        }
         let seed = self.machine.record.files.iter().any(|file| Path::new(file) == Path::new(SEED));
         for cdrom in &mut spec.cdroms {
             let was_seed = cdrom.file.take().is_some_and(|file| file.ends_with(SEED));
@@ -120,7 +140,11 @@ impl Recipe for Restore {
             state: VmState::Stopped,
             state_since: now,
             attention: None,
-            meta: VmMeta { autostart: None, ..self.described.meta },
+            meta: if self.apart {
+                VmMeta::default()
+            } else {
+                VmMeta { autostart: None, ..self.described.meta }
+            },
             parent: None,
             created_at: now,
             updated_at: now,

@@ -65,6 +65,7 @@ pub(super) struct Described {
 pub(crate) async fn run(
     shared: &Arc<Shared>,
     request: BackupRunRequest,
+    tags: Vec<String>,
     origin: Origin,
 ) -> Result<Operation, ErrorBody> {
     let machine = shared.fleet.get(request.id)?;
@@ -78,13 +79,19 @@ pub(crate) async fn run(
             () = job.cancel.cancelled() => return Err(cancelled()),
             permit = job.shared.builds.pass() => permit,
         };
+        let turns = job.shared.repositories.of(&repository);
+        let _adding = tokio::select! {
+            biased;
+            () = job.cancel.cancelled() => return Err(cancelled()),
+            adding = turns.read() => adding,
+        };
         let loan = job.borrow().await?;
         let (vm, id) = (loan.vm.clone(), picture_of(&job, &loan).await?);
         let opened = Picture::open(&job, id, &repository.id()).await;
         drop(loan);
         let known = repository.id();
         let stored = match opened {
-            Ok(picture) => picture.store(&job, &vm, repository).await,
+            Ok(picture) => picture.store(&job, &vm, repository, tags).await,
             Err(error) => Err(error),
         };
         if let Ok((done, layers)) = &stored {
@@ -182,6 +189,7 @@ impl Picture {
         job: &Job,
         vm: &VmRow,
         repository: Repository,
+        tags: Vec<String>,
     ) -> Result<(BackupDone, BTreeMap<DeviceId, String>), ErrorBody> {
         let (described, consistency) = (describe(vm, &self.row)?, consistency(vm, &self.row));
         let (taken, id, name) = (self.row.created_at, vm.id, vm.name.clone());
@@ -191,7 +199,7 @@ impl Picture {
             let files = small_files(&dirs.0, &dirs.1)?;
             let disks = self.disks.iter_mut().map(Opened::input).collect();
             let machine = MachineInput { id, name, consistency, specification: described, disks, files };
-            let request = BackupRequest { taken, tags: Vec::new(), machines: vec![machine] };
+            let request = BackupRequest { taken, tags, machines: vec![machine] };
             let done = repository.backup(request, &teller);
             self.disks.iter_mut().for_each(|disk| disk.source.leave());
             done
@@ -230,7 +238,7 @@ async fn clear_away(job: &Job, id: SnapshotId) {
     match job.machine.lend_as_it_is().await {
         Ok(loan) => merge_quietly(job, &loan).await,
         Err(error) => {
-            tracing::debug!(vm = %job.machine.id, %error, "the layers of a backup are left for later")
+            tracing::debug!(vm = %job.machine.id, %error, "the layers of a backup are left for later");
         }
     }
 }

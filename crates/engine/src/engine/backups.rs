@@ -1,8 +1,8 @@
 //! Backups.
 
 use voidvm_model::backup::{
-    BackupForgetRequest, BackupInitRequest, BackupList, BackupListRequest, BackupRepository,
-    BackupRestoreRequest, BackupRunRequest, BackupVerifyRequest,
+    BackupDrillRequest, BackupForgetRequest, BackupInitRequest, BackupList, BackupListRequest,
+    BackupRepository, BackupRestoreRequest, BackupRunRequest, BackupVerifyRequest,
 };
 use voidvm_model::{ErrorBody, Operation, Origin};
 
@@ -31,7 +31,7 @@ impl Engine {
     /// # Errors
     /// As [`Engine::init_backups`].
     pub async fn back_up(&self, request: BackupRunRequest, origin: Origin) -> Result<Operation, ErrorBody> {
-        backup::run(&self.0.shared, request, origin).await
+        backup::run(&self.0.shared, request, Vec::new(), origin).await
     }
 
     /// Checks that backups are what was written.
@@ -56,6 +56,18 @@ impl Engine {
         origin: Origin,
     ) -> Result<Operation, ErrorBody> {
         backup::restore(&self.0.shared, request, origin).await
+    }
+
+    /// Sees whether a backup comes up, on a machine apart that is removed again.
+    ///
+    /// # Errors
+    /// As [`Engine::init_backups`].
+    pub async fn drill_backup(
+        &self,
+        request: BackupDrillRequest,
+        origin: Origin,
+    ) -> Result<Operation, ErrorBody> {
+        backup::drill(&self.0.shared, request, origin).await
     }
 
     /// Removes backups, and what none of the others needs.

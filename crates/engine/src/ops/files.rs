@@ -105,12 +105,20 @@ pub(crate) fn ours_in(machine_dir: &Path) -> Vec<PathBuf> {
             .strip_prefix("disk")
             .and_then(|rest| rest.strip_suffix(".qcow2").or_else(|| rest.strip_suffix(".vmdk")))
             .is_some_and(|number| number.bytes().all(|b| b.is_ascii_digit()));
-        numbered || is_base(Some(machine_dir), &machine_dir.join(whole)) || COMPANIONS.contains(&whole)
+        numbered
+            || *file == drill_mark(machine_dir)
+            || is_base(Some(machine_dir), &machine_dir.join(whole))
+            || COMPANIONS.contains(&whole)
     };
     let mut files = entries(machine_dir);
     files.retain(ours);
     files.extend(entries(&tpm(machine_dir)));
     files
+}
+
+/// Says that the machine is one of a restore drill, and to be removed.
+pub(crate) fn drill_mark(machine_dir: &Path) -> PathBuf {
+    machine_dir.join("drill")
 }
 
 /// The last picture of the screen.
@@ -133,6 +141,7 @@ pub(crate) fn own(config: &EngineConfig, vm: &VmRow) -> Vec<PathBuf> {
     let dir = config.machine_dir(vm.id);
     let disks = vm.spec.disks.iter().filter(|disk| is_own(&dir, disk)).map(|disk| disk.file.clone());
     let picture = thumbnail(&dir);
+    let drill = drill_mark(&dir);
     let unfinished = picture.with_extension("png.part");
     let companions = COMPANIONS.iter().map(|name| dir.join(name));
     let kept = crate::snapshot::kept_dirs(&dir);
@@ -142,7 +151,14 @@ pub(crate) fn own(config: &EngineConfig, vm: &VmRow) -> Vec<PathBuf> {
         .chain(companions)
         .chain(entries(&tpm(&dir)))
         .chain(crate::suspend::files(&dir))
-        .chain([known_hosts(&dir), picture, unfinished, config.serial_log(vm.id), config.last_command(vm.id)])
+        .chain([
+            known_hosts(&dir),
+            drill,
+            picture,
+            unfinished,
+            config.serial_log(vm.id),
+            config.last_command(vm.id),
+        ])
         .collect()
 }
 

@@ -1,16 +1,19 @@
 //! The engine's own snapshots, as schedules see them.
 
+use std::path::PathBuf;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use voidvm_model::schedule::ScheduledBackup;
 use voidvm_model::snapshot::SnapshotRef;
 use voidvm_model::{
     Bytes, ErrorBody, ErrorCode, Operation, OperationResult, OperationStatus, Origin, ScheduleId, SnapshotId,
     VmId, VmState,
 };
 
-use super::{ScheduledMachine, Snapshots, TakenSnapshot, WantedSnapshot};
+use super::backups::EngineBackups;
+use super::{KeptId, ScheduledMachine, Snapshots, TakenSnapshot, WantedSnapshot};
 use crate::engine::blocking;
 use crate::ops::files;
 use crate::shared::Shared;
@@ -24,7 +27,7 @@ const LOOK: Duration = Duration::from_secs(3600);
 pub(crate) struct EngineSnapshots(pub(crate) Weak<Shared>);
 
 impl EngineSnapshots {
-    fn shared(&self) -> Result<Arc<Shared>, ErrorBody> {
+    pub(super) fn shared(&self) -> Result<Arc<Shared>, ErrorBody> {
         self.0.upgrade().ok_or_else(|| ErrorBody::new(ErrorCode::Interrupted, "voidVM is ending."))
     }
 }
@@ -54,11 +57,11 @@ impl Snapshots for EngineSnapshots {
         };
         let of = |one: voidvm_model::snapshot::Snapshot| TakenSnapshot {
             schedule: schedule(one.id),
-            id: one.id,
+            id: KeptId::Snapshot(one.id),
             name: one.name,
             created_at: one.created_at,
             keep: one.keep,
-            parent: one.parent,
+            parent: one.parent.map(KeptId::Snapshot),
             current: one.current,
             frees: one.frees,
         };
@@ -77,7 +80,7 @@ impl Snapshots for EngineSnapshots {
         Ok(last.is_none_or(|last| last.created_at < view.state_since.max(view.updated_at)))
     }
 
-    async fn take(&self, wanted: &[WantedSnapshot]) -> Result<Vec<SnapshotId>, ErrorBody> {
+    async fn take(&self, wanted: &[WantedSnapshot]) -> Result<Vec<KeptId>, ErrorBody> {
         let shared = self.shared()?;
         let mut begun = Vec::with_capacity(wanted.len());
         for one in wanted {
@@ -98,7 +101,7 @@ impl Snapshots for EngineSnapshots {
         // All of them, or none.
         for (one, taken) in wanted.iter().zip(&taken) {
             if let Ok(id) = taken
-                && let Err(error) = self.delete(one.vm, *id).await
+                && let Err(error) = self.delete(one.vm, &[*id]).await
             {
                 tracing::error!(vm = %one.vm, snapshot = one.name, %error, "a snapshot without its group's others could not be removed");
             }
@@ -106,24 +109,40 @@ impl Snapshots for EngineSnapshots {
         taken.into_iter().collect()
     }
 
-    async fn delete(&self, vm: VmId, snapshot: SnapshotId) -> Result<(), ErrorBody> {
+    async fn delete(&self, vm: VmId, snapshots: &[KeptId]) -> Result<(), ErrorBody> {
         let shared = self.shared()?;
-        let request = SnapshotRef { id: vm, snapshot: snapshot.to_string() };
-        match snapshot::delete(&shared, request, Origin::System).await {
-            Ok(operation) => ended(&shared, operation).await.map(drop),
-            Err(error) if error.code == ErrorCode::NotFound => Ok(()),
-            Err(error) => Err(error),
+        for snapshot in snapshots {
+            let KeptId::Snapshot(snapshot) = snapshot else { continue };
+            let request = SnapshotRef { id: vm, snapshot: snapshot.to_string() };
+            match snapshot::delete(&shared, request, Origin::System).await {
+                Ok(operation) => ended(&shared, operation).await.map(drop)?,
+                Err(error) if error.code == ErrorCode::NotFound => {}
+                Err(error) => return Err(error),
+            }
         }
+        Ok(())
     }
 
     async fn free(&self, vm: VmId) -> Result<Bytes, ErrorBody> {
-        let dir = self.shared()?.config.machine_dir(vm);
-        blocking(move || {
-            let stats = rustix::fs::statvfs(&dir).map_err(|error| files::io_error(&dir, &error.into()))?;
-            Ok(Bytes(stats.f_bavail.saturating_mul(stats.f_frsize)))
-        })
-        .await
+        free_at(self.shared()?.config.machine_dir(vm)).await
     }
+
+    fn backups(&self, to: &ScheduledBackup) -> Arc<dyn Snapshots> {
+        Arc::new(EngineBackups { snapshots: Self(Weak::clone(&self.0)), to: to.clone() })
+    }
+
+    async fn check_backups(&self, to: &ScheduledBackup) -> Result<(), ErrorBody> {
+        super::backups::check(&*self.shared()?, to).await
+    }
+}
+
+/// What is free where a directory is.
+pub(super) async fn free_at(dir: PathBuf) -> Result<Bytes, ErrorBody> {
+    blocking(move || {
+        let stats = rustix::fs::statvfs(&dir).map_err(|error| files::io_error(&dir, &error.into()))?;
+        Ok(Bytes(stats.f_bavail.saturating_mul(stats.f_frsize)))
+    })
+    .await
 }
 
 fn wish(wanted: &WantedSnapshot) -> snapshot::Wish {
@@ -142,7 +161,7 @@ fn wish(wanted: &WantedSnapshot) -> snapshot::Wish {
 }
 
 /// Waits for the end of an operation, and says why where it is no good one.
-async fn ended(shared: &Shared, mut operation: Operation) -> Result<Operation, ErrorBody> {
+pub(super) async fn ended(shared: &Shared, mut operation: Operation) -> Result<Operation, ErrorBody> {
     while !operation.status.is_final() {
         operation = shared.ledger.wait(operation.id, LOOK).await?;
     }
@@ -154,9 +173,9 @@ async fn ended(shared: &Shared, mut operation: Operation) -> Result<Operation, E
     }
 }
 
-fn snapshot_of(operation: &Operation) -> Result<SnapshotId, ErrorBody> {
+fn snapshot_of(operation: &Operation) -> Result<KeptId, ErrorBody> {
     match operation.result {
-        Some(OperationResult::Snapshotted { snapshot, .. }) => Ok(snapshot),
+        Some(OperationResult::Snapshotted { snapshot, .. }) => Ok(KeptId::Snapshot(snapshot)),
         _ => Err(ErrorBody::new(ErrorCode::Internal, "The operation did not say which snapshot it took.")),
     }
 }

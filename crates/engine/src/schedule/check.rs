@@ -1,8 +1,10 @@
 //! What a schedule must be like.
 
+use std::path::Path;
+
 use jiff::tz::TimeZone;
-use voidvm_model::schedule::{Recurrence, ScheduleTarget};
-use voidvm_model::spec::validate_name;
+use voidvm_model::schedule::{Recurrence, ScheduleTarget, ScheduledBackup};
+use voidvm_model::spec::{validate_name, validate_path};
 use voidvm_model::{Bytes, ErrorBody};
 use voidvm_schedule::Times;
 use voidvm_schedule::naming::{WORDS, check_template};
@@ -33,6 +35,9 @@ pub(super) fn row(row: &ScheduleRow, snapshots: &dyn Snapshots) -> Result<(), Er
             .with_hint("Choose diskOnly as well, or leave freeze out."));
     }
     let rules = &row.retention;
+    if let Some(to) = &row.backup {
+        backup(to, row)?;
+    }
     for (field, count) in [
         ("keepLast", rules.keep_last),
         ("hourly", rules.hourly),
@@ -58,6 +63,19 @@ pub(super) fn row(row: &ScheduleRow, snapshots: &dyn Snapshots) -> Result<(), Er
             .with_hint("Leave it out."));
     }
     target(&row.target, snapshots)
+}
+
+fn backup(to: &ScheduledBackup, row: &ScheduleRow) -> Result<(), ErrorBody> {
+    validate_path("backup.directory", Path::new(&to.directory))?;
+    if row.options.disk_only {
+        return Err(ErrorBody::invalid("options.diskOnly", "A backup never holds memory.")
+            .with_hint("Leave it out: file systems are frozen where the guest's agent can."));
+    }
+    if row.retention.max_depth.is_some() {
+        return Err(ErrorBody::invalid("retention.maxDepth", "The present stands on no backup.")
+            .with_hint("Leave it out."));
+    }
+    Ok(())
 }
 
 fn target(target: &ScheduleTarget, snapshots: &dyn Snapshots) -> Result<(), ErrorBody> {

@@ -2,15 +2,17 @@
 
 use jiff::Timestamp;
 use voidvm_model::schedule::{
-    DEFAULT_NAME_TEMPLATE, MachinePreview, PlannedRun, Schedule, ScheduleCreateRequest, SchedulePreview,
-    SchedulePreviewRequest, ScheduleRun, ScheduleRunsRequest, ScheduleTarget, ScheduleUpdateRequest,
+    BackupVerdict, DEFAULT_NAME_TEMPLATE, MachinePreview, PlannedRun, Schedule, ScheduleCreateRequest,
+    SchedulePreview, SchedulePreviewRequest, ScheduleRun, ScheduleRunsRequest, ScheduleTarget,
+    ScheduleUpdateRequest, SnapshotVerdict,
 };
 use voidvm_model::{ErrorBody, ErrorCode, Operation, OperationKind, Origin, ScheduleId};
+use voidvm_schedule::judge::Verdict;
 use voidvm_store::ScheduleRow;
 
 use super::drive::new_run;
 use super::run::{Work, carry_out, naming, targets};
-use super::{Clockwork, Entry, Scheduler, check, not_found, prune};
+use super::{Clockwork, Entry, KeptId, Scheduler, check, not_found, prune};
 use crate::ledger::{Cancel, Outcome, Subject};
 
 /// Runs that are shown ahead.
@@ -62,6 +64,9 @@ impl Scheduler {
         let row = row_of(request, now);
         let id = row.id;
         check::row(&row, &*self.0.parts.snapshots)?;
+        if let Some(to) = &row.backup {
+            self.0.parts.snapshots.check_backups(to).await?;
+        }
         self.keep(Entry::new(row), now, origin).await?;
         self.get(id)
     }
@@ -104,6 +109,9 @@ impl Scheduler {
             Some("target.id") if row.target == before.target && !row.enabled => Ok(()),
             _ => Err(error),
         })?;
+        if let Some(to) = row.backup.as_ref().filter(|_| row.backup != before.backup) {
+            self.0.parts.snapshots.check_backups(to).await?;
+        }
         let mut entry = Entry::new(row);
         if let Some(old) = self.entries().get(&id) {
             entry.running = old.running;
@@ -254,10 +262,11 @@ impl Scheduler {
         let mut machines = Vec::new();
         for machine in targets(&row.target, parts.snapshots.machines()) {
             let judged = prune::verdicts(parts, (&row, request.id), &zone, machine.id, None).await;
-            let (snapshots, trouble) = match judged {
-                Ok(snapshots) => (snapshots, None),
+            let (verdicts, trouble) = match judged {
+                Ok(verdicts) => (verdicts, None),
                 Err(error) => (Vec::new(), Some(error)),
             };
+            let (snapshots, backups) = shown(verdicts);
             let taken = parts.snapshots.list(machine.id).await.unwrap_or_default();
             let next_name = naming(&row, &clockwork, &machine.name)
                 .name(next, &zone, |name| taken.iter().any(|one| one.name == name));
@@ -266,12 +275,24 @@ impl Scheduler {
                 vm_name: machine.name,
                 next_name,
                 snapshots,
+                backups,
                 trouble,
             });
         }
         let time_zone = zone.iana_name().unwrap_or("UTC").to_owned();
         Ok(SchedulePreview { cron: row.when.cron(), time_zone, runs, machines })
     }
+}
+
+fn shown(verdicts: Vec<Verdict<KeptId>>) -> (Vec<SnapshotVerdict>, Vec<BackupVerdict>) {
+    let (mut snapshots, mut backups) = (Vec::new(), Vec::new());
+    for Verdict { id, name, created_at, kept, reasons } in verdicts {
+        match id {
+            KeptId::Snapshot(id) => snapshots.push(SnapshotVerdict { id, name, created_at, kept, reasons }),
+            KeptId::Backup(id) => backups.push(BackupVerdict { id, created_at, kept, reasons }),
+        }
+    }
+    (snapshots, backups)
 }
 
 fn row_of(request: ScheduleCreateRequest, now: Timestamp) -> ScheduleRow {

@@ -1,4 +1,4 @@
-//! The scheduler: snapshots nobody asks for, on time, whether or not anybody looks on.
+//! The scheduler: snapshots and backups nobody asks for, on time, whether or not anybody looks on.
 //!
 //! One task sleeps until the next run is due or something changes, and starts what is due; a run is a task of its own.
 //! ```text
@@ -17,6 +17,7 @@
 //! * Pruning touches only what [`judge`](voidvm_schedule::judge) says, and only after a snapshot was taken; or before, for its space.
 //! * There is one scheduler for a data directory: its owner's. It runs only in an engine that stays ([`Scheduler::run_always`]).
 
+mod backups;
 mod bound;
 mod check;
 mod clock;
@@ -47,7 +48,7 @@ use crate::ledger::Ledger;
 
 pub(crate) use bound::EngineSnapshots;
 pub use clock::{SystemClock, WallClock};
-pub use snapshots::{ScheduledMachine, Snapshots, TakenSnapshot, WantedSnapshot};
+pub use snapshots::{KeptId, ScheduledMachine, Snapshots, TakenSnapshot, WantedSnapshot};
 
 /// Runs at work at one time; the others wait their turn.
 const AT_ONCE: usize = 2;
@@ -82,6 +83,13 @@ pub(crate) struct SchedulerParts {
     pub(crate) closing: CancellationToken,
     /// Runs at work.
     pub(crate) tasks: TaskTracker,
+}
+
+impl SchedulerParts {
+    /// Where a schedule's snapshots are, or its backups.
+    fn kept(&self, row: &ScheduleRow) -> Arc<dyn Snapshots> {
+        row.backup.as_ref().map_or_else(|| Arc::clone(&self.snapshots), |to| self.snapshots.backups(to))
+    }
 }
 
 /// What the scheduler is doing.

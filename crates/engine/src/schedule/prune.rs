@@ -1,12 +1,11 @@
 //! Removes what retention keeps no longer, and sees to the space that is to stay free.
 
-use voidvm_model::schedule::SnapshotVerdict;
-use voidvm_model::{Bytes, ErrorBody, ErrorCode, ScheduleId, SnapshotId, VmId};
-use voidvm_schedule::judge::{Circumstances, judge};
+use voidvm_model::{Bytes, ErrorBody, ErrorCode, ScheduleId, VmId};
+use voidvm_schedule::judge::{Circumstances, Verdict, judge};
 use voidvm_store::ScheduleRow;
 
 use super::run::Work;
-use super::{ScheduledMachine, Scheduler, SchedulerParts};
+use super::{KeptId, ScheduledMachine, Scheduler, SchedulerParts};
 use jiff::tz::TimeZone;
 
 /// What a snapshot gives back is an estimate: so often it is measured again, at most.
@@ -21,12 +20,13 @@ pub(super) async fn verdicts(
     (row, of): (&ScheduleRow, Option<ScheduleId>),
     zone: &TimeZone,
     vm: VmId,
-    fresh: Option<SnapshotId>,
-) -> Result<Vec<SnapshotVerdict>, ErrorBody> {
-    let there = parts.snapshots.list(vm).await?;
+    fresh: Option<KeptId>,
+) -> Result<Vec<Verdict<KeptId>>, ErrorBody> {
+    let kept = parts.kept(row);
+    let there = kept.list(vm).await?;
     let candidates: Vec<_> = there.into_iter().map(|one| one.candidate(of)).collect();
     let free = match row.retention.min_free {
-        Some(_) => Some(parts.snapshots.free(vm).await?),
+        Some(_) => Some(kept.free(vm).await?),
         None => None,
     };
     Ok(judge(&candidates, &Circumstances { retention: &row.retention, zone, fresh, free }))
@@ -41,16 +41,20 @@ impl Work {
         &self,
         scheduler: &Scheduler,
         vm: VmId,
-        fresh: Option<SnapshotId>,
+        fresh: Option<KeptId>,
         pruned: &mut Vec<String>,
     ) -> Result<(), ErrorBody> {
         let parts = &scheduler.0.parts;
         for _ in 0..ROUNDS {
             let verdicts = verdicts(parts, (&self.row, Some(self.row.id)), &self.zone, vm, fresh).await?;
             let before = pruned.len();
-            for doomed in verdicts.into_iter().rev().filter(|verdict| !verdict.kept) {
-                parts.snapshots.delete(vm, doomed.id).await?;
-                pruned.push(doomed.name);
+            let doomed: Vec<_> = verdicts.into_iter().rev().filter(|verdict| !verdict.kept).collect();
+            // What removed backups leave is cleared away once for all of them.
+            let at_once = if self.row.backup.is_some() { doomed.len().max(1) } else { 1 };
+            for doomed in doomed.chunks(at_once) {
+                let ids: Vec<_> = doomed.iter().map(|verdict| verdict.id).collect();
+                parts.kept(&self.row).delete(vm, &ids).await?;
+                pruned.extend(doomed.iter().map(|verdict| verdict.name.clone()));
             }
             if pruned.len() == before || self.row.retention.min_free.is_none() {
                 break;
@@ -70,23 +74,24 @@ impl Work {
         pruned: &mut Vec<String>,
     ) -> Result<(), ErrorBody> {
         let Some(floor) = self.row.retention.min_free else { return Ok(()) };
-        let snapshots = &scheduler.0.parts.snapshots;
+        let snapshots = scheduler.0.parts.kept(&self.row);
         if snapshots.free(machine.id).await? >= floor {
             return Ok(());
         }
         self.prune(scheduler, machine.id, None, pruned).await?;
         match snapshots.free(machine.id).await? {
-            free if free < floor => Err(no_room(machine, free, floor)),
+            free if free < floor => Err(no_room(machine, self.row.backup.is_some(), free, floor)),
             _ => Ok(()),
         }
     }
 }
 
-fn no_room(machine: &ScheduledMachine, free: Bytes, floor: Bytes) -> ErrorBody {
+fn no_room(machine: &ScheduledMachine, backups: bool, free: Bytes, floor: Bytes) -> ErrorBody {
+    let what = if backups { "backups" } else { "disks" };
     ErrorBody::new(
         ErrorCode::DiskFull,
         format!(
-            "Only {free} are free where the disks of “{}” are; the schedule leaves {floor}.",
+            "Only {free} are free where the {what} of “{}” are; the schedule leaves {floor}.",
             machine.name
         ),
     )

@@ -10,7 +10,7 @@ use voidvm_model::{ErrorBody, ErrorCode, OperationKind, Origin};
 use voidvm_schedule::naming::Naming;
 use voidvm_store::ScheduleRow;
 
-use super::{Clockwork, ScheduledMachine, Scheduler, WantedSnapshot};
+use super::{Clockwork, KeptId, ScheduledMachine, Scheduler, WantedSnapshot};
 use crate::ledger::{Cancel, Outcome, Subject, Ticket};
 
 /// Before the second attempt; twice as long before each that follows.
@@ -71,7 +71,8 @@ pub(super) async fn carry_out(scheduler: Scheduler, mut work: Work) {
 }
 
 fn report(schedule: &str, run: &ScheduleRun) {
-    let taken = run.machines.iter().filter(|machine| machine.snapshot.is_some()).count();
+    let made = |machine: &&MachineRun| machine.snapshot.is_some() || machine.backup.is_some();
+    let taken = run.machines.iter().filter(made).count();
     let pruned: usize = run.machines.iter().map(|machine| machine.pruned.len()).sum();
     if let Some(error) = &run.error {
         tracing::warn!(
@@ -108,7 +109,8 @@ impl Work {
         if let Some(ticket) = &self.ticket {
             ticket.begin();
         }
-        let together = matches!(self.row.target, ScheduleTarget::Group { .. });
+        // Each backup is one of its own.
+        let together = matches!(self.row.target, ScheduleTarget::Group { .. }) && self.row.backup.is_none();
         let (total, mut done) = (chosen.len(), 0);
         for batch in chosen.chunks(if together { total.max(1) } else { 1 }) {
             self.snapshots(scheduler, batch, &cancel).await?;
@@ -122,7 +124,7 @@ impl Work {
 
     /// The machines that are to have a snapshot; those that are not are written down with the reason.
     async fn choose(&mut self, scheduler: &Scheduler) -> Result<Vec<ScheduledMachine>, ErrorBody> {
-        let snapshots = &scheduler.0.parts.snapshots;
+        let snapshots = scheduler.0.parts.kept(&self.row);
         let machines = targets(&self.row.target, snapshots.machines());
         if machines.is_empty() {
             self.run.skipped = Some(SkipReason::NoMachine);
@@ -179,7 +181,15 @@ impl Work {
             }
         };
         for machine in done.iter_mut().filter(|_| taken) {
-            let fresh = machine.snapshot;
+            let snapshot = machine.snapshot.map(KeptId::Snapshot);
+            // One that does not come up takes the place of none.
+            if let Some(backup) = machine.backup.filter(|_| self.drills()) {
+                machine.error = scheduler.0.parts.kept(&self.row).drill(backup).await.err();
+                if machine.error.is_some() {
+                    continue;
+                }
+            }
+            let fresh = snapshot.or(machine.backup.map(KeptId::Backup));
             let mut patience = Patience::new(cancel);
             machine.error = loop {
                 match self.prune(scheduler, machine.vm_id, fresh, &mut machine.pruned).await {
@@ -196,17 +206,23 @@ impl Work {
         Ok(())
     }
 
+    /// Whether each backup is to be seen coming up.
+    fn drills(&self) -> bool {
+        self.row.backup.as_ref().is_some_and(|to| to.drill)
+    }
+
     async fn attempt(
         &self,
         scheduler: &Scheduler,
         batch: &[ScheduledMachine],
         done: &mut [MachineRun],
     ) -> Result<(), ErrorBody> {
-        let parts = &scheduler.0.parts;
+        let (parts, kept) = (&scheduler.0.parts, scheduler.0.parts.kept(&self.row));
         let mut wanted = Vec::with_capacity(batch.len());
         for (machine, done) in batch.iter().zip(&mut *done) {
             self.make_room(scheduler, machine, &mut done.pruned).await?;
-            let there = parts.snapshots.list(machine.id).await?;
+            // A backup is known by its time.
+            let there = if self.row.backup.is_some() { Vec::new() } else { kept.list(machine.id).await? };
             let naming = naming(&self.row, &self.clockwork, &machine.name);
             let name =
                 naming.name(parts.clock.now(), &self.zone, |name| there.iter().any(|one| one.name == name));
@@ -218,9 +234,12 @@ impl Work {
                 freeze: self.row.options.freeze,
             });
         }
-        let taken = parts.snapshots.take(&wanted).await?;
-        for ((done, wanted), snapshot) in done.iter_mut().zip(wanted).zip(taken) {
-            (done.snapshot, done.snapshot_name) = (Some(snapshot), Some(wanted.name));
+        let taken = kept.take(&wanted).await?;
+        for ((done, wanted), taken) in done.iter_mut().zip(wanted).zip(taken) {
+            match taken {
+                KeptId::Snapshot(id) => (done.snapshot, done.snapshot_name) = (Some(id), Some(wanted.name)),
+                KeptId::Backup(id) => done.backup = Some(id),
+            }
         }
         Ok(())
     }

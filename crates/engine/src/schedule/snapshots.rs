@@ -1,9 +1,22 @@
-//! All that schedules know of machines and their snapshots.
+//! All that schedules know of machines, their snapshots and their backups.
+
+use std::sync::Arc;
 
 use async_trait::async_trait;
 use jiff::Timestamp;
+use voidvm_model::backup::BackupId;
+use voidvm_model::schedule::ScheduledBackup;
 use voidvm_model::{Bytes, ErrorBody, ScheduleId, SnapshotId, VmId};
 use voidvm_schedule::judge::Candidate;
+
+/// Which snapshot, or which backup.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum KeptId {
+    /// A snapshot.
+    Snapshot(SnapshotId),
+    /// A backup.
+    Backup(BackupId),
+}
 
 /// A machine, as far as schedules care.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -20,11 +33,11 @@ pub struct ScheduledMachine {
     pub running: bool,
 }
 
-/// A snapshot, as far as schedules care.
+/// A snapshot or a backup, as far as schedules care.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TakenSnapshot {
     /// Which.
-    pub id: SnapshotId,
+    pub id: KeptId,
     /// Its name.
     pub name: String,
     /// The instant it shows.
@@ -34,7 +47,7 @@ pub struct TakenSnapshot {
     /// Whether it is marked to be kept.
     pub keep: bool,
     /// The one it came after.
-    pub parent: Option<SnapshotId>,
+    pub parent: Option<KeptId>,
     /// Whether the present came after it.
     pub current: bool,
     /// What deleting it gives back.
@@ -42,7 +55,7 @@ pub struct TakenSnapshot {
 }
 
 impl TakenSnapshot {
-    pub(super) fn candidate(self, schedule: Option<ScheduleId>) -> Candidate {
+    pub(super) fn candidate(self, schedule: Option<ScheduleId>) -> Candidate<KeptId> {
         Candidate {
             ours: schedule.is_some() && self.schedule == schedule,
             id: self.id,
@@ -56,12 +69,12 @@ impl TakenSnapshot {
     }
 }
 
-/// A snapshot to be taken for a schedule.
+/// A snapshot to be taken, or a backup to be made, for a schedule.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct WantedSnapshot {
     /// Of which machine.
     pub vm: VmId,
-    /// Its name.
+    /// Its name; a backup has none.
     pub name: String,
     /// For whom; retention knows it again by that.
     pub schedule: ScheduleId,
@@ -71,7 +84,7 @@ pub struct WantedSnapshot {
     pub freeze: bool,
 }
 
-/// Who takes and removes snapshots.
+/// Who takes and removes snapshots; or makes and removes backups in one repository.
 #[async_trait]
 pub trait Snapshots: std::fmt::Debug + Send + Sync {
     /// The machines there are, without templates; by name.
@@ -84,11 +97,22 @@ pub trait Snapshots: std::fmt::Debug + Send + Sync {
     async fn changed(&self, vm: VmId) -> Result<bool, ErrorBody>;
 
     /// Takes snapshots of several machines at one instant: all of them, or none. Returns when they are taken, in the same order.
-    async fn take(&self, wanted: &[WantedSnapshot]) -> Result<Vec<SnapshotId>, ErrorBody>;
+    async fn take(&self, wanted: &[WantedSnapshot]) -> Result<Vec<KeptId>, ErrorBody>;
 
-    /// Removes a snapshot, and returns when it is gone. One that is gone already is no error.
-    async fn delete(&self, vm: VmId, snapshot: SnapshotId) -> Result<(), ErrorBody>;
+    /// Removes snapshots, and returns when they are gone. One that is gone already is no error.
+    async fn delete(&self, vm: VmId, snapshots: &[KeptId]) -> Result<(), ErrorBody>;
 
-    /// What is free where a machine's disks are.
+    /// Sees that a backup comes up.
+    async fn drill(&self, _backup: BackupId) -> Result<(), ErrorBody> {
+        Ok(())
+    }
+
+    /// What is free where a machine's disks are; or where the backups are.
     async fn free(&self, vm: VmId) -> Result<Bytes, ErrorBody>;
+
+    /// The same for backups.
+    fn backups(&self, to: &ScheduledBackup) -> Arc<dyn Snapshots>;
+
+    /// Makes sure that backups can be made there.
+    async fn check_backups(&self, to: &ScheduledBackup) -> Result<(), ErrorBody>;
 }

@@ -176,6 +176,8 @@ macro_rules! for_each_command {
             backup_verify "backup.verify" Operation Post "/backups/verify" Admin: BackupVerifyRequest => Operation;
             /// Make a new machine of a backup.
             backup_restore "backup.restore" Operation Post "/backups/restore" Admin: BackupRestoreRequest => Operation;
+            /// See whether a backup comes up, on a machine apart that is removed again.
+            backup_drill "backup.drill" Operation Post "/backups/drill" Admin: BackupDrillRequest => Operation;
             /// Remove backups, and what none of the others needs.
             backup_forget "backup.forget" Operation Post "/backups/forget" Admin: BackupForgetRequest => Operation;
             /// Every image of the library, by name.
@@ -261,8 +263,8 @@ pub mod commands {
         VmMetricsRequest, VmRef, VmStartRequest, VmStopRequest, VmTypeRequest, VmUpdateRequest,
     };
     pub use crate::backup::{
-        BackupForgetRequest, BackupInitRequest, BackupList, BackupListRequest, BackupRepository,
-        BackupRestoreRequest, BackupRunRequest, BackupVerifyRequest,
+        BackupDrillRequest, BackupForgetRequest, BackupInitRequest, BackupList, BackupListRequest,
+        BackupRepository, BackupRestoreRequest, BackupRunRequest, BackupVerifyRequest,
     };
     pub use crate::guest_os::{OsDetectRequest, OsListRequest, OsPreset};
     pub use crate::image::{

@@ -78,6 +78,7 @@ export default {
     backup_run: 'Back up',
     backup_verify: 'Verify backups',
     backup_restore: 'Restore backup',
+    backup_drill: 'Restore drill',
     backup_forget: 'Remove backups',
     of: '{what} · {name}',
   },

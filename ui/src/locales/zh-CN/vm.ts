@@ -80,6 +80,7 @@ export default {
     backup_run: '备份',
     backup_verify: '校验备份',
     backup_restore: '恢复备份',
+    backup_drill: '恢复演练',
     backup_forget: '移除备份',
     of: '{what} · {name}',
   },

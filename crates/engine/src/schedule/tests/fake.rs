@@ -9,14 +9,16 @@ use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use voidvm_model::schedule::{
     Recurrence, Retention, Schedule, ScheduleCreateRequest, ScheduleOptions, ScheduleRun,
-    ScheduleRunsRequest, ScheduleTarget,
+    ScheduleRunsRequest, ScheduleTarget, ScheduledBackup,
 };
 use voidvm_model::{Bytes, ErrorBody, ErrorCode, Origin, ScheduleId, SnapshotId, VmId};
 use voidvm_store::Store;
 use voidvm_testkit::ManualClock;
 
 use crate::bus::EventBus;
-use crate::schedule::{ScheduledMachine, Scheduler, Snapshots, TakenSnapshot, WallClock, WantedSnapshot};
+use crate::schedule::{
+    KeptId, ScheduledMachine, Scheduler, Snapshots, TakenSnapshot, WallClock, WantedSnapshot,
+};
 
 #[derive(Debug, Default)]
 pub(super) struct TestClock(pub(super) ManualClock);
@@ -81,7 +83,7 @@ impl Snapshots for Fake {
         Ok(!self.world().unchanged.contains(&vm))
     }
 
-    async fn take(&self, wanted: &[WantedSnapshot]) -> Result<Vec<SnapshotId>, ErrorBody> {
+    async fn take(&self, wanted: &[WantedSnapshot]) -> Result<Vec<KeptId>, ErrorBody> {
         let now = self.clock.now();
         let (takes, fails) = {
             let mut world = self.world();
@@ -103,7 +105,7 @@ impl Snapshots for Fake {
                 other.current = false;
                 other.id
             });
-            let id = SnapshotId::new();
+            let id = KeptId::Snapshot(SnapshotId::new());
             all.push(TakenSnapshot {
                 id,
                 name: one.name.clone(),
@@ -120,7 +122,8 @@ impl Snapshots for Fake {
         Ok(taken)
     }
 
-    async fn delete(&self, vm: VmId, snapshot: SnapshotId) -> Result<(), ErrorBody> {
+    async fn delete(&self, vm: VmId, snapshots: &[KeptId]) -> Result<(), ErrorBody> {
+        let &[snapshot] = snapshots else { panic!("one at a time") };
         let mut world = self.world();
         let all = world.snapshots.get_mut(&vm).unwrap();
         let at = all.iter().position(|one| one.id == snapshot).unwrap();
@@ -139,6 +142,15 @@ impl Snapshots for Fake {
 
     async fn free(&self, _: VmId) -> Result<Bytes, ErrorBody> {
         Ok(Bytes(self.world().free))
+    }
+
+    fn backups(&self, _: &ScheduledBackup) -> Arc<dyn Snapshots> {
+        // A repository of its own, with nothing in it.
+        Arc::new(Self { clock: Arc::clone(&self.clock), world: Mutex::default(), script: self.script })
+    }
+
+    async fn check_backups(&self, _: &ScheduledBackup) -> Result<(), ErrorBody> {
+        Ok(())
     }
 }
 
