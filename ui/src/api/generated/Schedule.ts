@@ -6,6 +6,7 @@ import type { ScheduleId } from "./ScheduleId";
 import type { ScheduleOptions } from "./ScheduleOptions";
 import type { ScheduleRun } from "./ScheduleRun";
 import type { ScheduleTarget } from "./ScheduleTarget";
+import type { ScheduledBackup } from "./ScheduledBackup";
 
 /**
  * A schedule as everybody is shown it.
@@ -47,6 +48,10 @@ options: ScheduleOptions,
  * How its snapshots are called: `{date}`, `{time}`, `{vm}` and `{schedule}` are replaced.
  */
 nameTemplate: string, 
+/**
+ * Where its backups go; it takes snapshots without.
+ */
+backup: ScheduledBackup | null, 
 /**
  * Whether it runs by itself.
  */

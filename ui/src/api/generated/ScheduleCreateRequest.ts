@@ -3,6 +3,7 @@ import type { Recurrence } from "./Recurrence";
 import type { Retention } from "./Retention";
 import type { ScheduleOptions } from "./ScheduleOptions";
 import type { ScheduleTarget } from "./ScheduleTarget";
+import type { ScheduledBackup } from "./ScheduledBackup";
 
 /**
  * A new schedule; also a draft to be previewed.
@@ -36,6 +37,10 @@ options?: ScheduleOptions,
  * How its snapshots are called; `auto_{date}` without, with the time where that is needed.
  */
 nameTemplate?: string, 
+/**
+ * Make backups there; it takes snapshots without.
+ */
+backup?: ScheduledBackup, 
 /**
  * Whether it runs by itself; yes without.
  */

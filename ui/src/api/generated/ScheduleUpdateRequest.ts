@@ -4,6 +4,7 @@ import type { Retention } from "./Retention";
 import type { ScheduleId } from "./ScheduleId";
 import type { ScheduleOptions } from "./ScheduleOptions";
 import type { ScheduleTarget } from "./ScheduleTarget";
+import type { ScheduledBackup } from "./ScheduledBackup";
 
 /**
  * Changes of a schedule; what is left out stays.
@@ -41,6 +42,10 @@ options?: ScheduleOptions,
  * Other names of its snapshots.
  */
 nameTemplate?: string, 
+/**
+ * Make backups there; with an empty directory, take snapshots.
+ */
+backup?: ScheduledBackup, 
 /**
  * Whether it runs by itself.
  */

@@ -3,4 +3,4 @@
 /**
  * Who wanted a snapshot.
  */
-export type SnapshotReason = "manual" | "schedule" | "safety";
+export type SnapshotReason = "manual" | "schedule" | "safety" | "backup";
