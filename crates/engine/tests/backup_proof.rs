@@ -108,7 +108,7 @@ async fn a_guest_that_writes_is_backed_up_as_it_is_each_time() {
         Disk::new(name.parse().unwrap(), file, DiskFormat::Qcow2, FileOwner::Machine)
     };
     let spec = MachineSpec {
-        memory: MiB(256),
+        memory: MiB(512),
         firmware: Firmware::Uefi,
         tpm: true,
         disks: vec![disk("disk0"), disk("disk1")],
