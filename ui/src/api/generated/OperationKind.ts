@@ -3,4 +3,4 @@
 /**
  * What is done.
  */
-export type OperationKind = "create" | "update" | "start" | "stop" | "force_off" | "pause" | "resume" | "reset" | "adopt" | "delete" | "suspend" | "clone" | "export" | "import" | "image_import" | "image_download" | "image_delete" | "volume_create" | "volume_resize" | "volume_copy" | "volume_move" | "volume_reclaim" | "volume_check" | "volume_delete" | "snapshot_create" | "snapshot_restore" | "snapshot_delete" | "snapshot_fork" | "snapshot_merge" | "schedule_run" | "backup_run" | "backup_verify" | "backup_restore" | "backup_forget" | "backup_drill";
+export type OperationKind = "create" | "update" | "start" | "stop" | "force_off" | "pause" | "resume" | "reset" | "adopt" | "delete" | "suspend" | "clone" | "export" | "import" | "image_import" | "image_download" | "image_delete" | "volume_create" | "volume_resize" | "volume_copy" | "volume_move" | "volume_reclaim" | "volume_check" | "volume_delete" | "snapshot_create" | "snapshot_restore" | "snapshot_delete" | "snapshot_fork" | "snapshot_merge" | "snapshot_prepare" | "schedule_run" | "backup_run" | "backup_verify" | "backup_restore" | "backup_forget" | "backup_drill";
