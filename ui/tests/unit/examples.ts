@@ -113,6 +113,7 @@ export function makeSchedule(changes: Partial<Schedule> = {}): Schedule {
     retention: {},
     options: { catchUp: true },
     nameTemplate: 'auto_{date}',
+    backup: null,
     enabled: true,
     running: false,
     nextRun: '2026-01-02T02:00:00Z',

@@ -191,6 +191,7 @@ describe.each(['en', 'zh-CN'] as const)('in %s', (language) => {
           vmName: 'web-01',
           nextName: 'auto_2026-11-23',
           trouble: null,
+          backups: [],
           snapshots: [
             {
               id: '2',

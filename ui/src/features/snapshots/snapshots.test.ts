@@ -167,6 +167,7 @@ describe('the line', () => {
       vmName: 'vm',
       snapshot: null,
       snapshotName: null,
+      backup: null,
       skipped: null,
       attempts: 4,
       error: failure,
