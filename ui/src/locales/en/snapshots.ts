@@ -61,7 +61,12 @@ export default {
     disks: '{count} disk | {count} disks',
     cards: '{count} card | {count} cards',
   },
-  reason: { manual: 'a person', schedule: 'a schedule', safety: 'voidVM, before a restore', backup: 'a backup' },
+  reason: {
+    manual: 'a person',
+    schedule: 'a schedule',
+    safety: 'voidVM, before a restore',
+    backup: 'a backup',
+  },
   contents: { memory: 'memory, devices and disks', disks: 'disks only' },
   consistency: {
     whole: 'whole',
