@@ -3,6 +3,7 @@
 mod autostart;
 mod backups;
 mod copies;
+mod groups;
 mod snapshots;
 
 use std::os::unix::net::UnixStream;

@@ -377,6 +377,50 @@ impl Handlers for Host {
         self.engine().snapshot_picture(request).await
     }
 
+    async fn group_list(&self, _: Empty, _: &Caller) -> Result<Vec<Group>, ErrorBody> {
+        self.engine().groups().await
+    }
+
+    async fn group_snapshot_list(
+        &self,
+        request: GroupRef,
+        _: &Caller,
+    ) -> Result<Vec<GroupSnapshot>, ErrorBody> {
+        self.engine().group_snapshots(request).await
+    }
+
+    async fn group_snapshot_create(
+        &self,
+        request: GroupSnapshotCreateRequest,
+        caller: &Caller,
+    ) -> Result<Operation, ErrorBody> {
+        self.engine().take_group_snapshot(request, caller.origin).await
+    }
+
+    async fn group_snapshot_restore(
+        &self,
+        request: GroupSnapshotRestoreRequest,
+        caller: &Caller,
+    ) -> Result<Operation, ErrorBody> {
+        self.engine().restore_group_snapshot(request, caller.origin).await
+    }
+
+    async fn group_snapshot_delete(
+        &self,
+        request: GroupSnapshotRef,
+        caller: &Caller,
+    ) -> Result<Operation, ErrorBody> {
+        self.engine().delete_group_snapshot(request, caller.origin).await
+    }
+
+    async fn group_snapshot_fork(
+        &self,
+        request: GroupSnapshotForkRequest,
+        caller: &Caller,
+    ) -> Result<Operation, ErrorBody> {
+        self.engine().fork_group_snapshot(request, caller.origin).await
+    }
+
     async fn backup_init(
         &self,
         request: BackupInitRequest,

@@ -8,7 +8,7 @@ use ts_rs::TS;
 use crate::backup::BackupId;
 use crate::error::ErrorBody;
 use crate::event::Origin;
-use crate::ids::{ImageId, OperationId, PoolId, SnapshotId, VmId};
+use crate::ids::{GroupSnapshotId, ImageId, OperationId, PoolId, SnapshotId, VmId};
 use crate::storage::VolumeCheck;
 use crate::units::Bytes;
 
@@ -74,6 +74,14 @@ pub enum OperationKind {
     SnapshotFork,
     /// Merge layers of disks that no snapshot needs any more.
     SnapshotMerge,
+    /// Take a snapshot of a group of machines.
+    GroupSnapshotCreate,
+    /// Take a group back to one.
+    GroupSnapshotRestore,
+    /// Remove one.
+    GroupSnapshotDelete,
+    /// Make a group of machines of one.
+    GroupSnapshotFork,
     /// Take the snapshots of a schedule, and remove those it keeps no longer.
     ScheduleRun,
     /// Back a machine up.
@@ -88,7 +96,7 @@ pub enum OperationKind {
 
 impl OperationKind {
     /// Every kind.
-    pub const ALL: [Self; 34] = [
+    pub const ALL: [Self; 38] = [
         Self::Create,
         Self::Update,
         Self::Start,
@@ -118,6 +126,10 @@ impl OperationKind {
         Self::SnapshotDelete,
         Self::SnapshotFork,
         Self::SnapshotMerge,
+        Self::GroupSnapshotCreate,
+        Self::GroupSnapshotRestore,
+        Self::GroupSnapshotDelete,
+        Self::GroupSnapshotFork,
         Self::ScheduleRun,
         Self::BackupRun,
         Self::BackupVerify,
@@ -158,6 +170,10 @@ impl OperationKind {
             Self::SnapshotDelete => "snapshot_delete",
             Self::SnapshotFork => "snapshot_fork",
             Self::SnapshotMerge => "snapshot_merge",
+            Self::GroupSnapshotCreate => "group_snapshot_create",
+            Self::GroupSnapshotRestore => "group_snapshot_restore",
+            Self::GroupSnapshotDelete => "group_snapshot_delete",
+            Self::GroupSnapshotFork => "group_snapshot_fork",
             Self::ScheduleRun => "schedule_run",
             Self::BackupRun => "backup_run",
             Self::BackupVerify => "backup_verify",
@@ -246,6 +262,16 @@ pub enum OperationResult {
         /// Which.
         snapshot: SnapshotId,
         /// How long the guest was held, in milliseconds; none where nothing ran.
+        pause_ms: Option<f64>,
+    },
+    /// A snapshot of a group was taken.
+    #[serde(rename_all = "camelCase")]
+    GroupSnapshotted {
+        /// Which.
+        snapshot: GroupSnapshotId,
+        /// From when the first guest was held to when the last one was, in milliseconds; none where fewer than two ran.
+        spread_ms: Option<f64>,
+        /// The longest a guest was held, in milliseconds; none where nothing ran.
         pause_ms: Option<f64>,
     },
     /// A machine was backed up.

@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use ts_rs::TS;
 
 use crate::error::ErrorBody;
-use crate::ids::{DeviceId, SnapshotId, VmId};
+use crate::ids::{DeviceId, GroupSnapshotId, SnapshotId, VmId};
 use crate::spec::MachineSpec;
 use crate::units::Bytes;
 use crate::vm::PendingChange;
@@ -95,6 +95,8 @@ pub struct Snapshot {
     pub reason: SnapshotReason,
     /// Whether retention leaves it alone.
     pub keep: bool,
+    /// The snapshot of a group that it is part of: it is removed with that alone.
+    pub group_snapshot: Option<GroupSnapshotId>,
     /// The snapshot it came after.
     pub parent: Option<SnapshotId>,
     /// Whether the machine's present state came after it.

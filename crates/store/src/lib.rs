@@ -10,6 +10,7 @@
 //! * Whoever opens the store owns the data directory; the lock is the caller's.
 
 mod error;
+mod groups;
 mod history;
 mod images;
 mod journal;
@@ -23,6 +24,7 @@ mod snapshots;
 mod vms;
 
 pub use error::StoreError;
+pub use groups::{GroupMemberRow, GroupSnapshotRow, GroupSnapshots};
 pub use history::{History, HistoryRow};
 pub use images::{ImageRow, Images};
 pub use journal::{Intent, IntentAction, IntentId, Journal, OpenIntent};

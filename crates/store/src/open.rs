@@ -17,7 +17,8 @@ use sqlx::sqlite::{
 
 use crate::error::{classify, classify_io};
 use crate::{
-    History, Images, Journal, Operations, Pools, Schedules, SettingsTable, Snapshots, StoreError, Vms,
+    GroupSnapshots, History, Images, Journal, Operations, Pools, Schedules, SettingsTable, Snapshots,
+    StoreError, Vms,
 };
 
 /// The database's name in the data directory.
@@ -106,6 +107,12 @@ impl Store {
     #[must_use]
     pub const fn snapshots(&self) -> Snapshots<'_> {
         Snapshots(self)
+    }
+
+    /// Snapshots of groups of machines.
+    #[must_use]
+    pub const fn groups(&self) -> GroupSnapshots<'_> {
+        GroupSnapshots(self)
     }
 
     /// Schedules and their runs.

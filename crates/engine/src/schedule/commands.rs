@@ -253,7 +253,7 @@ impl Scheduler {
         for machine in targets(&row.target, parts.snapshots.machines()) {
             let judged = prune::verdicts(parts, (&row, request.id), &zone, machine.id, None).await;
             let (snapshots, trouble) = match judged {
-                Ok(snapshots) => (snapshots, None),
+                Ok(judged) => (judged.into_iter().map(|one| one.verdict).collect(), None),
                 Err(error) => (Vec::new(), Some(error)),
             };
             let taken = parts.snapshots.list(machine.id).await.unwrap_or_default();

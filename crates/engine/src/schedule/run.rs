@@ -178,16 +178,16 @@ impl Work {
                 }
             }
         };
-        for machine in done.iter_mut().filter(|_| taken) {
-            let fresh = machine.snapshot;
+        if taken {
             let mut patience = Patience::new(cancel);
-            machine.error = loop {
-                match self.prune(scheduler, machine.vm_id, fresh, &mut machine.pruned).await {
+            let error = loop {
+                match self.prune(scheduler, &mut done).await {
                     Ok(()) => break None,
                     Err(error) if patience.again(scheduler, &error).await => {}
                     Err(error) => break Some(error),
                 }
             };
+            done.iter_mut().for_each(|machine| machine.error.clone_from(&error));
         }
         self.run.machines.append(&mut done);
         if cancel.is_cancelled() {
@@ -204,8 +204,10 @@ impl Work {
     ) -> Result<(), ErrorBody> {
         let parts = &scheduler.0.parts;
         let mut wanted = Vec::with_capacity(batch.len());
-        for (machine, done) in batch.iter().zip(&mut *done) {
-            self.make_room(scheduler, machine, &mut done.pruned).await?;
+        for machine in batch {
+            self.make_room(scheduler, machine, done).await?;
+        }
+        for machine in batch {
             let there = parts.snapshots.list(machine.id).await?;
             let naming = naming(&self.row, &self.clockwork, &machine.name);
             let name =
@@ -216,6 +218,10 @@ impl Work {
                 schedule: self.row.id,
                 disk_only: self.row.options.disk_only,
                 freeze: self.row.options.freeze,
+                group: match &self.row.target {
+                    ScheduleTarget::Group { name } => Some(name.clone()),
+                    ScheduleTarget::Vm { .. } | ScheduleTarget::Tag { .. } => None,
+                },
             });
         }
         let taken = parts.snapshots.take(&wanted).await?;

@@ -2,7 +2,7 @@
 
 use async_trait::async_trait;
 use jiff::Timestamp;
-use voidvm_model::{Bytes, ErrorBody, ScheduleId, SnapshotId, VmId};
+use voidvm_model::{Bytes, ErrorBody, GroupSnapshotId, ScheduleId, SnapshotId, VmId};
 use voidvm_schedule::judge::Candidate;
 
 /// A machine, as far as schedules care.
@@ -33,6 +33,8 @@ pub struct TakenSnapshot {
     pub schedule: Option<ScheduleId>,
     /// Whether it is marked to be kept.
     pub keep: bool,
+    /// The snapshot of a group that it is part of: it is removed with that alone.
+    pub group: Option<GroupSnapshotId>,
     /// The one it came after.
     pub parent: Option<SnapshotId>,
     /// Whether the present came after it.
@@ -69,6 +71,8 @@ pub struct WantedSnapshot {
     pub disk_only: bool,
     /// Have the guest's agent freeze its file systems.
     pub freeze: bool,
+    /// The group whose machines are taken together.
+    pub group: Option<String>,
 }
 
 /// Who takes and removes snapshots.
@@ -83,10 +87,12 @@ pub trait Snapshots: std::fmt::Debug + Send + Sync {
     /// Whether a machine has changed since its last snapshot; yes where that cannot be told.
     async fn changed(&self, vm: VmId) -> Result<bool, ErrorBody>;
 
-    /// Takes snapshots of several machines at one instant: all of them, or none. Returns when they are taken, in the same order.
+    /// Takes a snapshot of a machine, or of those of a group at one instant: all of them, or none. Returns when they are taken, in
+    /// the same order.
     async fn take(&self, wanted: &[WantedSnapshot]) -> Result<Vec<SnapshotId>, ErrorBody>;
 
-    /// Removes a snapshot, and returns when it is gone. One that is gone already is no error.
+    /// Removes a snapshot, with those of the other machines where it is part of a group's, and returns when it is gone. One that is
+    /// gone already is no error.
     async fn delete(&self, vm: VmId, snapshot: SnapshotId) -> Result<(), ErrorBody>;
 
     /// What is free where a machine's disks are.

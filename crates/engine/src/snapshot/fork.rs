@@ -104,7 +104,7 @@ impl Work {
             if cancel.is_cancelled() {
                 return Err(Stopped::Cancelled);
             }
-            let recipe = ForkRecipe { row: self.row.clone(), name, of: loan.vm.id };
+            let recipe = ForkRecipe { row: self.row.clone(), name, of: loan.vm.id, group: None };
             let Made { vm, .. } = build::make(shared, id, recipe, ticket, &cancel).await?;
             let machine = supervisor::spawn(Arc::clone(shared), vm, Begin::Made(self.origin));
             shared.fleet.add(Arc::clone(&machine));
@@ -134,10 +134,12 @@ async fn start_all(shared: &Shared, machines: &[Arc<Machine>], origin: Origin) -
     Ok(())
 }
 
-struct ForkRecipe {
-    row: SnapshotRow,
-    name: String,
-    of: VmId,
+pub(super) struct ForkRecipe {
+    pub(super) row: SnapshotRow,
+    pub(super) name: String,
+    pub(super) of: VmId,
+    /// The group it stands in, where that is another one.
+    pub(super) group: Option<String>,
 }
 
 impl Recipe for ForkRecipe {
@@ -180,7 +182,13 @@ impl Recipe for ForkRecipe {
             state,
             state_since: now,
             attention: None,
-            meta: VmMeta { favourite: false, template: false, autostart: None, ..parent.meta.clone() },
+            meta: VmMeta {
+                favourite: false,
+                template: false,
+                autostart: None,
+                group: self.group.or_else(|| parent.meta.group.clone()),
+                ..parent.meta.clone()
+            },
             parent: Some(self.of),
             created_at: now,
             updated_at: now,

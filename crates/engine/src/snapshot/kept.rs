@@ -16,6 +16,7 @@ use voidvm_model::{ErrorBody, ErrorCode, SnapshotId};
 use voidvm_qemu::process::RunRecord;
 
 use crate::ops::{build, files};
+use crate::run::Run;
 
 const HOME: &str = "snapshots";
 const MEMORY: &str = "memory";
@@ -28,6 +29,12 @@ const PICTURE: &str = "screen.png";
 pub(super) struct WhatRan {
     /// Its run; the arguments of a machine that its memory fits.
     pub(super) record: RunRecord,
+}
+
+impl WhatRan {
+    pub(super) fn of(run: &Run) -> Self {
+        Self { record: RunRecord::clone(&run.record()) }
+    }
 }
 
 pub(crate) fn dir(machine_dir: &Path, id: SnapshotId) -> PathBuf {

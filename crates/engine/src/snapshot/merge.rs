@@ -34,7 +34,7 @@ use crate::ops::{build, clone, files};
 use crate::run::Run;
 use crate::shared::Shared;
 use crate::step::step;
-use crate::storage;
+use crate::storage::{self, Standing};
 use crate::supervisor::lend::Loan;
 
 /// What a running machine copies without being asked, in bytes, however little it gives back.
@@ -63,6 +63,11 @@ impl Fold {
 
 /// The layers of a machine that nobody names and that can go.
 async fn folds(shared: &Shared, vm: VmId) -> Result<Vec<Fold>, ErrorBody> {
+    let standing = storage::standing(shared).await?;
+    folds_of(shared, vm, &standing).await
+}
+
+async fn folds_of(shared: &Shared, vm: VmId, standing: &Standing) -> Result<Vec<Fold>, ErrorBody> {
     let dir = shared.config.machine_dir(vm);
     let machine = shared.fleet.get(vm)?;
     let (spec, running) = (machine.view().spec.clone(), machine.run().is_some());
@@ -75,19 +80,19 @@ async fn folds(shared: &Shared, vm: VmId) -> Result<Vec<Fold>, ErrorBody> {
         if spec.disks.iter().any(|disk| same_file(&disk.file, &lower)) {
             continue;
         }
-        let children = storage::children_of(shared, &lower).await?;
+        let children = standing.on(&lower);
         // A file may have more names, of which QEMU knows one and those that stand on it another.
         let by_name = |child: &PathBuf| matches!(image::header(child), Ok(Some(header)) if header.backing.as_deref() == Some(lower.as_path()));
         let children: Vec<PathBuf> = children
-            .into_iter()
-            .map(|(child, _)| child)
+            .iter()
+            .map(|(child, _)| child.clone())
             .filter(by_name)
             .filter(|child| is_its_name(child, &spec))
             .collect();
         match children.as_slice() {
             [] if running && names_of(&lower) > 1 => {}
             [] => folds.push(Fold::Drop(lower)),
-            [upper] if is_ours_alone(shared, &dir, upper).await? => {
+            [upper] if is_ours_alone(standing, &dir, upper) => {
                 folds.push(Fold::Into { lower, upper: upper.clone() });
             }
             _ => {}
@@ -97,18 +102,18 @@ async fn folds(shared: &Shared, vm: VmId) -> Result<Vec<Fold>, ErrorBody> {
 }
 
 /// Whether only images of the machine itself stand on one of its own: another machine may have all it stands on open.
-async fn is_ours_alone(shared: &Shared, dir: &Path, image: &Path) -> Result<bool, ErrorBody> {
+fn is_ours_alone(standing: &Standing, dir: &Path, image: &Path) -> bool {
     let (mut seen, mut next) = (BTreeSet::new(), vec![image.to_owned()]);
     while let Some(image) = next.pop() {
         if image.parent() != Some(dir) {
-            return Ok(false);
+            return false;
         }
-        let children = storage::children_of(shared, &image).await?;
+        let children = standing.on(&image).iter().map(|(child, _)| child.clone()).collect::<Vec<_>>();
         if seen.insert(image) {
-            next.extend(children.into_iter().map(|(child, _)| child));
+            next.extend(children);
         }
     }
-    Ok(true)
+    true
 }
 
 /// Whether an image is not only the second name of a disk that is written to.
@@ -122,8 +127,8 @@ fn names_of(file: &Path) -> u64 {
 }
 
 /// What layers nobody names take.
-pub(super) async fn unmerged(shared: &Shared, vm: VmId) -> Result<u64, ErrorBody> {
-    Ok(folds(shared, vm).await?.iter().map(|fold| allocated(fold.lower())).sum())
+pub(super) async fn unmerged(shared: &Shared, vm: VmId, standing: &Standing) -> Result<u64, ErrorBody> {
+    Ok(folds_of(shared, vm, standing).await?.iter().map(|fold| allocated(fold.lower())).sum())
 }
 
 /// Merges what can be merged; what cannot is tried again later.

@@ -12,6 +12,7 @@
 //! * [`take`]: of a machine at rest, or of one that runs ([`stream`]: memory by live migration to a file; [`switch`]: the disks).
 //! * [`restore`], [`fork`]: what is now, or a new machine, put on the layers of a snapshot; memory becomes that of a suspended
 //!   machine, so that a start goes on from it.
+//! * [`group`]: all of this for several machines at one instant.
 //! * [`delete`], [`merge`]: a layer that nobody names is merged with the one that stands on it, whichever way copies less.
 //! * [`recover`]: what an owner that was killed left: old or new, never neither.
 //!
@@ -21,6 +22,7 @@
 mod compare;
 mod delete;
 mod fork;
+pub(crate) mod group;
 mod job;
 mod kept;
 mod layers;

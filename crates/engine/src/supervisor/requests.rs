@@ -97,6 +97,7 @@ impl Driver {
         }
         let cancel = match order {
             Order::Start
+            | Order::StartHeld
             | Order::StartDisposable
             | Order::Stop { .. }
             | Order::Suspend
@@ -257,7 +258,7 @@ impl Driver {
         match (job.order, job.begun) {
             // It sees the token, and makes the guest go on, or leaves clones as they are; or it is too late for that.
             (Order::Suspend | Order::Delete { .. }, true) => job.ticket.cancel().cancel(),
-            (Order::Start | Order::StartDisposable, true) => match &mut self.live {
+            (Order::Start | Order::StartHeld | Order::StartDisposable, true) => match &mut self.live {
                 // Its launch sees the token, ends the process it started, and says so.
                 None => job.ticket.cancel().cancel(),
                 // Held before the guest's first instruction, or just let go.
@@ -292,7 +293,11 @@ impl Driver {
                 if job.begun
                     && matches!(
                         job.order,
-                        Order::Start | Order::StartDisposable | Order::Suspend | Order::Delete { .. }
+                        Order::Start
+                            | Order::StartHeld
+                            | Order::StartDisposable
+                            | Order::Suspend
+                            | Order::Delete { .. }
                     ) =>
             {
                 job.told = true;
