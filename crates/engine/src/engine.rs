@@ -69,6 +69,7 @@ impl Engine {
         tokio::spawn(logs::keep_bounded(Arc::downgrade(&shared)));
         tokio::spawn(storage::watch(Arc::downgrade(&shared)));
         tokio::spawn(snapshot::merge_left_over(Arc::downgrade(&shared)));
+        tokio::spawn(snapshot::remove_passing(Arc::downgrade(&shared)));
         let scheduler = Scheduler::with(SchedulerParts {
             store: shared.store.clone(),
             bus: shared.bus.clone(),

@@ -361,6 +361,14 @@ impl Handlers for Host {
         self.engine().fork_snapshot(request, caller.origin).await
     }
 
+    async fn snapshot_boot(
+        &self,
+        request: SnapshotBootRequest,
+        caller: &Caller,
+    ) -> Result<Operation, ErrorBody> {
+        self.engine().boot_snapshot(request, caller.origin).await
+    }
+
     async fn snapshot_compare(
         &self,
         request: SnapshotCompareRequest,

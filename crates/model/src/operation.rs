@@ -72,6 +72,8 @@ pub enum OperationKind {
     SnapshotDelete,
     /// Make machines of one.
     SnapshotFork,
+    /// Start a machine of one that is thrown away when it stops.
+    SnapshotBoot,
     /// Merge layers of disks that no snapshot needs any more.
     SnapshotMerge,
     /// Take a snapshot of a group of machines.
@@ -96,7 +98,7 @@ pub enum OperationKind {
 
 impl OperationKind {
     /// Every kind.
-    pub const ALL: [Self; 38] = [
+    pub const ALL: [Self; 39] = [
         Self::Create,
         Self::Update,
         Self::Start,
@@ -125,6 +127,7 @@ impl OperationKind {
         Self::SnapshotRestore,
         Self::SnapshotDelete,
         Self::SnapshotFork,
+        Self::SnapshotBoot,
         Self::SnapshotMerge,
         Self::GroupSnapshotCreate,
         Self::GroupSnapshotRestore,
@@ -169,6 +172,7 @@ impl OperationKind {
             Self::SnapshotRestore => "snapshot_restore",
             Self::SnapshotDelete => "snapshot_delete",
             Self::SnapshotFork => "snapshot_fork",
+            Self::SnapshotBoot => "snapshot_boot",
             Self::SnapshotMerge => "snapshot_merge",
             Self::GroupSnapshotCreate => "group_snapshot_create",
             Self::GroupSnapshotRestore => "group_snapshot_restore",
@@ -263,6 +267,11 @@ pub enum OperationResult {
         snapshot: SnapshotId,
         /// How long the guest was held, in milliseconds; none where nothing ran.
         pause_ms: Option<f64>,
+    },
+    /// A machine was made and started.
+    Booted {
+        /// Which.
+        vm: VmId,
     },
     /// A snapshot of a group was taken.
     #[serde(rename_all = "camelCase")]

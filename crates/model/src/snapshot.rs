@@ -250,6 +250,20 @@ pub struct SnapshotForkRequest {
     pub start: bool,
 }
 
+/// Start a machine made of a snapshot that is thrown away when it stops.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema, TS)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct SnapshotBootRequest {
+    /// The machine.
+    pub id: VmId,
+    /// The snapshot's id, or its name.
+    pub snapshot: String,
+    /// What it is called while it is there; `web-boot` of a machine `web` without.
+    #[serde(default)]
+    #[ts(optional)]
+    pub name: Option<String>,
+}
+
 /// Compare two snapshots, or one with the present.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema, TS)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]

@@ -122,6 +122,7 @@ impl Recipe for Restore {
             attention: None,
             meta: VmMeta { autostart: None, ..self.described.meta },
             parent: None,
+            passing: false,
             created_at: now,
             updated_at: now,
         };

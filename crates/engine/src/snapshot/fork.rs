@@ -104,7 +104,8 @@ impl Work {
             if cancel.is_cancelled() {
                 return Err(Stopped::Cancelled);
             }
-            let recipe = ForkRecipe { row: self.row.clone(), name, of: loan.vm.id, group: None };
+            let recipe =
+                ForkRecipe { row: self.row.clone(), name, of: loan.vm.id, group: None, stay: Stay::Stays };
             let Made { vm, .. } = build::make(shared, id, recipe, ticket, &cancel).await?;
             let machine = supervisor::spawn(Arc::clone(shared), vm, Begin::Made(self.origin));
             shared.fleet.add(Arc::clone(&machine));
@@ -140,6 +141,16 @@ pub(super) struct ForkRecipe {
     pub(super) of: VmId,
     /// The group it stands in, where that is another one.
     pub(super) group: Option<String>,
+    pub(super) stay: Stay,
+}
+
+/// What becomes of a machine when it stops.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Stay {
+    /// It is there.
+    Stays,
+    /// It is removed.
+    Passes,
 }
 
 impl Recipe for ForkRecipe {
@@ -190,6 +201,7 @@ impl Recipe for ForkRecipe {
                 ..parent.meta.clone()
             },
             parent: Some(self.of),
+            passing: self.stay == Stay::Passes,
             created_at: now,
             updated_at: now,
         };

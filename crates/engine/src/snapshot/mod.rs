@@ -11,7 +11,7 @@
 //!
 //! * [`take`]: of a machine at rest, or of one that runs ([`stream`]: memory by live migration to a file; [`switch`]: the disks).
 //! * [`restore`], [`fork`]: what is now, or a new machine, put on the layers of a snapshot; memory becomes that of a suspended
-//!   machine, so that a start goes on from it.
+//!   machine, so that a start goes on from it. [`boot`]: such a machine that is thrown away when it stops.
 //! * [`group`]: all of this for several machines at one instant.
 //! * [`delete`], [`merge`]: a layer that nobody names is merged with the one that stands on it, whichever way copies less.
 //! * [`recover`]: what an owner that was killed left: old or new, never neither.
@@ -19,6 +19,7 @@
 //! Invariants: a layer is never written to while a snapshot names it or two images stand on it; at every instant each image shows
 //! what it showed; files of ours only, in the machine's own directory, are ever removed.
 
+mod boot;
 mod compare;
 mod delete;
 mod fork;
@@ -36,6 +37,7 @@ mod stream;
 mod switch;
 mod take;
 
+pub(crate) use boot::{boot, not_kept, remove_passing};
 pub(crate) use compare::compare;
 pub(crate) use delete::{delete, remove};
 pub(crate) use fork::fork;

@@ -167,6 +167,7 @@ fn view(vm: &VmRow, run: Option<&Run>, problems: &Problems, operation: Option<Op
         pending,
         meta: vm.meta.clone(),
         parent: vm.parent,
+        passing: vm.passing,
         created_at: vm.created_at,
         updated_at: vm.updated_at,
         generation: 0,

@@ -15,6 +15,7 @@ use crate::hotplug::{self, Problems};
 use crate::ledger::{Cancel, Outcome, Subject};
 use crate::ops::update;
 use crate::pending;
+use crate::snapshot;
 
 impl Driver {
     pub(super) async fn on_message(&mut self, message: Message) {
@@ -64,6 +65,9 @@ impl Driver {
                 format!("“{}” is a template: it is copied, never started.", self.vm.name),
             )
             .with_hint("Clone it and start the clone, or make it a machine again."));
+        }
+        if self.vm.passing && action == policy::Action::Suspend {
+            return Err(snapshot::not_kept(&self.vm));
         }
         if order.is_disposable() && self.vm.state == VmState::Suspended {
             return Err(ErrorBody::new(

@@ -146,6 +146,8 @@ macro_rules! for_each_command {
             snapshot_delete "snapshot.delete" Operation Delete "/vms/{id}/snapshots/{snapshot}" Admin: SnapshotRef => Operation;
             /// Make new machines of a snapshot, which share its disks.
             snapshot_fork "snapshot.fork" Operation Post "/vms/{id}/snapshots/{snapshot}/fork" Admin: SnapshotForkRequest => Operation;
+            /// Start a machine made of a snapshot that is thrown away when it stops.
+            snapshot_boot "snapshot.boot" Operation Post "/vms/{id}/snapshots/{snapshot}/boot" Admin: SnapshotBootRequest => Operation;
             /// What differs between two snapshots, or between one and the present.
             snapshot_compare "snapshot.compare" Query Get "/vms/{id}/snapshots/{snapshot}/compare" Read: SnapshotCompareRequest => SnapshotDifference;
             /// The screen at the instant of a snapshot, as a small picture.
@@ -287,8 +289,8 @@ pub mod commands {
     };
     pub use crate::settings::SettingsView;
     pub use crate::snapshot::{
-        Snapshot, SnapshotCompareRequest, SnapshotCreateRequest, SnapshotDifference, SnapshotForkRequest,
-        SnapshotRef, SnapshotRestoreRequest, SnapshotTree, SnapshotUpdateRequest,
+        Snapshot, SnapshotBootRequest, SnapshotCompareRequest, SnapshotCreateRequest, SnapshotDifference,
+        SnapshotForkRequest, SnapshotRef, SnapshotRestoreRequest, SnapshotTree, SnapshotUpdateRequest,
     };
     pub use crate::spec::MachineFile;
     pub use crate::storage::{

@@ -72,6 +72,7 @@ export default {
     snapshot_restore: 'Restore snapshot',
     snapshot_delete: 'Delete snapshot',
     snapshot_fork: 'Fork snapshot',
+    snapshot_boot: 'Boot snapshot',
     snapshot_merge: 'Merge disk layers',
     group_snapshot_create: 'Take group snapshot',
     group_snapshot_restore: 'Restore group snapshot',

@@ -74,6 +74,7 @@ export default {
     snapshot_restore: '恢复快照',
     snapshot_delete: '删除快照',
     snapshot_fork: '派生虚拟机',
+    snapshot_boot: '启动快照',
     snapshot_merge: '合并磁盘层',
     group_snapshot_create: '创建组快照',
     group_snapshot_restore: '恢复组快照',

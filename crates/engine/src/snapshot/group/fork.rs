@@ -14,7 +14,7 @@ use voidvm_model::spec::validate_name;
 use voidvm_model::{ErrorBody, ErrorCode, Operation, OperationId, OperationKind, Origin, VmId};
 use voidvm_store::{Intent, IntentAction, OpenIntent, VmRow};
 
-use super::super::fork::ForkRecipe;
+use super::super::fork::{ForkRecipe, Stay};
 use super::{Found, find, of, together};
 use crate::fleet::Reservation;
 use crate::ledger::{Cancel, Outcome, Subject, Ticket};
@@ -152,6 +152,7 @@ impl Work {
                 name: wanted.name.clone(),
                 of: wanted.of.id,
                 group: Some(self.group.clone()),
+                stay: Stay::Stays,
             };
             let Made { vm, .. } = build::make(&self.shared, wanted.id, recipe, ticket, &cancel).await?;
             made.push(vm);
