@@ -369,6 +369,10 @@ impl Handlers for Host {
         self.engine().boot_snapshot(request, caller.origin).await
     }
 
+    async fn snapshot_flatten(&self, request: VmRef, caller: &Caller) -> Result<Operation, ErrorBody> {
+        self.engine().flatten(request, caller.origin).await
+    }
+
     async fn snapshot_compare(
         &self,
         request: SnapshotCompareRequest,

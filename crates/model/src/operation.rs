@@ -76,6 +76,8 @@ pub enum OperationKind {
     SnapshotBoot,
     /// Merge layers of disks that no snapshot needs any more.
     SnapshotMerge,
+    /// Copy together what a machine's disks stand on.
+    SnapshotFlatten,
     /// Take a snapshot of a group of machines.
     GroupSnapshotCreate,
     /// Take a group back to one.
@@ -98,7 +100,7 @@ pub enum OperationKind {
 
 impl OperationKind {
     /// Every kind.
-    pub const ALL: [Self; 39] = [
+    pub const ALL: [Self; 40] = [
         Self::Create,
         Self::Update,
         Self::Start,
@@ -129,6 +131,7 @@ impl OperationKind {
         Self::SnapshotFork,
         Self::SnapshotBoot,
         Self::SnapshotMerge,
+        Self::SnapshotFlatten,
         Self::GroupSnapshotCreate,
         Self::GroupSnapshotRestore,
         Self::GroupSnapshotDelete,
@@ -174,6 +177,7 @@ impl OperationKind {
             Self::SnapshotFork => "snapshot_fork",
             Self::SnapshotBoot => "snapshot_boot",
             Self::SnapshotMerge => "snapshot_merge",
+            Self::SnapshotFlatten => "snapshot_flatten",
             Self::GroupSnapshotCreate => "group_snapshot_create",
             Self::GroupSnapshotRestore => "group_snapshot_restore",
             Self::GroupSnapshotDelete => "group_snapshot_delete",

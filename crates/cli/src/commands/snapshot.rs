@@ -55,6 +55,11 @@ pub(crate) enum SnapshotCommand {
         #[arg(long, value_name = "NEW-VM")]
         name: Option<String>,
     },
+    /// Copy all that a machine's disks stand on into their newest layers: they are read faster, and take more room.
+    Flatten {
+        /// Name or id of the machine.
+        vm: String,
+    },
     /// Show what was written and changed between two snapshots, or one and the present.
     Compare {
         #[command(flatten)]
@@ -143,6 +148,7 @@ pub(crate) async fn snapshot(
         SnapshotCommand::Rename { which, new } => rename(which, new, client, format).await,
         SnapshotCommand::Fork(args) => fork(args, client, format).await,
         SnapshotCommand::Boot { which, name } => boot(which, name, client, format).await,
+        SnapshotCommand::Flatten { vm } => flatten(&client.find(&vm).await?, client, format).await,
         SnapshotCommand::Compare { which, other } => compare(which, other, client, format).await,
     }
 }
@@ -356,6 +362,21 @@ async fn boot(which: One, name: Option<String>, client: &Client, format: Format)
         Format::Text => {
             line(format_args!("{}: {} ({}); gone when it stops", printable(&vm.name), vm.state, vm.id))
         }
+    }
+}
+
+async fn flatten(vm: &VmView, client: &Client, format: Format) -> Result<(), ErrorBody> {
+    let before = tree(client, vm.id).await?.depth;
+    let operation: Operation = client.call("snapshot.flatten", &VmRef { id: vm.id }).await?;
+    client.finish(operation).await?;
+    let now = tree(client, vm.id).await?;
+    match format {
+        Format::Json => document(&now),
+        Format::Text => line(format_args!(
+            "{}: its disks stand on {} layers, before on {before}",
+            printable(&vm.name),
+            now.depth
+        )),
     }
 }
 

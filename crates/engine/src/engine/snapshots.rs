@@ -1,6 +1,6 @@
 //! Machine snapshots.
 
-use voidvm_model::contract::Picture;
+use voidvm_model::contract::{Picture, VmRef};
 use voidvm_model::snapshot::{
     Snapshot, SnapshotBootRequest, SnapshotCompareRequest, SnapshotCreateRequest, SnapshotDifference,
     SnapshotForkRequest, SnapshotRef, SnapshotRestoreRequest, SnapshotTree, SnapshotUpdateRequest,
@@ -89,6 +89,14 @@ impl Engine {
         origin: Origin,
     ) -> Result<Operation, ErrorBody> {
         snapshot::boot(&self.0.shared, request, origin).await
+    }
+
+    /// Copies all that a machine's disks stand on into their newest layers.
+    ///
+    /// # Errors
+    /// No such machine.
+    pub async fn flatten(&self, request: VmRef, origin: Origin) -> Result<Operation, ErrorBody> {
+        snapshot::flatten(&self.0.shared, request, origin).await
     }
 
     /// What differs between two snapshots, or between one and the present.

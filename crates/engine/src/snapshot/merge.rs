@@ -17,6 +17,7 @@ use std::sync::{Arc, Weak};
 use futures_util::StreamExt as _;
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
+use voidvm_model::operation::Progress;
 use voidvm_model::spec::DiskFormat;
 use voidvm_model::{
     ErrorBody, ErrorCode, Event, MachineSpec, OperationKind, Origin, StreamItem, VmId, VmState,
@@ -102,7 +103,7 @@ async fn folds_of(shared: &Shared, vm: VmId, standing: &Standing) -> Result<Vec<
 }
 
 /// Whether only images of the machine itself stand on one of its own: another machine may have all it stands on open.
-fn is_ours_alone(standing: &Standing, dir: &Path, image: &Path) -> bool {
+pub(super) fn is_ours_alone(standing: &Standing, dir: &Path, image: &Path) -> bool {
     let (mut seen, mut next) = (BTreeSet::new(), vec![image.to_owned()]);
     while let Some(image) = next.pop() {
         if image.parent() != Some(dir) {
@@ -231,7 +232,7 @@ async fn takes_name(lower: &Path, upper: &Path) -> Result<(), ErrorBody> {
 }
 
 /// Is cancelled with either of two.
-fn either(one: &CancellationToken, other: &CancellationToken) -> CancellationToken {
+pub(super) fn either(one: &CancellationToken, other: &CancellationToken) -> CancellationToken {
     let both = one.child_token();
     let (seen, end) = (other.clone(), both.clone());
     tokio::spawn(async move {
@@ -244,7 +245,7 @@ fn either(one: &CancellationToken, other: &CancellationToken) -> CancellationTok
 }
 
 /// Whether a machine that runs has this image open.
-fn is_open(run: &Run, file: &Path) -> bool {
+pub(super) fn is_open(run: &Run, file: &Path) -> bool {
     let record = run.record();
     let chains = record.spec.disks.iter().filter_map(|disk| image::backing_files(&disk.file).ok());
     chains.flatten().any(|open| open == file)
@@ -288,7 +289,7 @@ async fn live(job: &Job, loan: &Loan, run: &Run, lower: &Path, upper: &Path) -> 
         let arguments = json!({
             "device": root, "top-node": up, "base-node": low, "backing-file": name(upper),
         });
-        block_job(run, &qmp, "block-commit", arguments, &cancel).await?;
+        block_job(run, &qmp, ("block-commit", arguments), &cancel, &|_| ()).await?;
         step("merge: committed by QEMU");
         close(run, upper).await;
         step("merge: layer closed");
@@ -304,7 +305,7 @@ async fn live(job: &Job, loan: &Loan, run: &Run, lower: &Path, upper: &Path) -> 
         arguments["base-node"] = node_of(run, &qmp, &below).await?.into();
         arguments["backing-file"] = name(&below).into();
     }
-    block_job(run, &qmp, "block-stream", arguments, &cancel).await?;
+    block_job(run, &qmp, ("block-stream", arguments), &cancel, &|_| ()).await?;
     step("merge: streamed by QEMU");
     flush(&qmp, &up).await?;
     step("merge: flushed");
@@ -312,6 +313,30 @@ async fn live(job: &Job, loan: &Loan, run: &Run, lower: &Path, upper: &Path) -> 
     step("merge: streamed layer closed");
     remove_all_names(lower)?;
     step("merge: streamed layer removed");
+    Ok(())
+}
+
+/// Copies all that an image of a running machine stands on into it, and closes what it stood on.
+///
+/// # Errors
+/// What QEMU says; the image shows what it showed.
+pub(super) async fn stream_all(
+    job: &Job,
+    loan: &Loan,
+    run: &Run,
+    (into, below): (&Path, &[PathBuf]),
+    told: &(dyn Fn(Progress) + Sync),
+) -> Result<(), ErrorBody> {
+    let qmp = run.qmp()?;
+    let node = node_of(run, &qmp, into).await?;
+    let cancel = either(&job.cancel, &loan.recall);
+    block_job(run, &qmp, ("block-stream", json!({"device": node})), &cancel, told).await?;
+    step("flatten: streamed by QEMU");
+    flush(&qmp, &node).await?;
+    step("flatten: flushed");
+    for file in below.iter().filter(|file| !is_open(run, file)) {
+        close(run, file).await;
+    }
     Ok(())
 }
 
@@ -332,9 +357,9 @@ async fn flush(qmp: &Qmp, node: &str) -> Result<(), ErrorBody> {
 async fn block_job(
     run: &Run,
     qmp: &Qmp,
-    command: &'static str,
-    mut arguments: Value,
+    (command, mut arguments): (&'static str, Value),
     cancel: &CancellationToken,
+    far: &(dyn Fn(Progress) + Sync),
 ) -> Result<(), ErrorBody> {
     arguments["job-id"] = JOB.into();
     arguments["auto-dismiss"] = false.into();
@@ -363,6 +388,8 @@ async fn block_job(
                 }
             };
         }
+        let count = |key: &str| now.get(key).and_then(Value::as_u64).unwrap_or(0);
+        far(Progress { done: count("current-progress"), total: count("total-progress") });
         if cancel.is_cancelled() && !told {
             told = true;
             drop(call(qmp, "job-cancel", json!({"id": JOB})).await);

@@ -14,6 +14,7 @@
 //!   machine, so that a start goes on from it. [`boot`]: such a machine that is thrown away when it stops.
 //! * [`group`]: all of this for several machines at one instant.
 //! * [`delete`], [`merge`]: a layer that nobody names is merged with the one that stands on it, whichever way copies less.
+//! * [`flatten`]: a deep chain made short for the present.
 //! * [`recover`]: what an owner that was killed left: old or new, never neither.
 //!
 //! Invariants: a layer is never written to while a snapshot names it or two images stand on it; at every instant each image shows
@@ -22,6 +23,7 @@
 mod boot;
 mod compare;
 mod delete;
+mod flatten;
 mod fork;
 pub(crate) mod group;
 mod job;
@@ -40,6 +42,7 @@ mod take;
 pub(crate) use boot::{boot, not_kept, remove_passing};
 pub(crate) use compare::compare;
 pub(crate) use delete::{delete, remove};
+pub(crate) use flatten::flatten;
 pub(crate) use fork::fork;
 pub(crate) use job::{Job, begin as begin_job};
 pub(crate) use kept::{dir as kept_dir, dirs as kept_dirs, files_in as kept_files};

@@ -20,7 +20,7 @@ use voidvm_store::{Intent, IntentAction, IntentId, OpenIntent, SnapshotRow};
 
 use super::job::{self, Job, blocking};
 use super::layers::{self, Layer};
-use super::{kept, merge, names, recover, stream, switch};
+use super::{flatten, kept, merge, names, recover, stream, switch};
 use crate::ledger::Cancel;
 use crate::ops::{clone, files, update};
 use crate::run::Run;
@@ -129,6 +129,7 @@ pub(crate) async fn begin(
         let loan = job.borrow().await?;
         let taken = take(&job, &loan, wish).await?;
         drop(loan);
+        flatten::look(&job.shared, job.vm()).await;
         Ok(Some(OperationResult::Snapshotted { snapshot: taken.id, pause_ms: taken.pause_ms }))
     })
     .await

@@ -148,6 +148,8 @@ macro_rules! for_each_command {
             snapshot_fork "snapshot.fork" Operation Post "/vms/{id}/snapshots/{snapshot}/fork" Admin: SnapshotForkRequest => Operation;
             /// Start a machine made of a snapshot that is thrown away when it stops.
             snapshot_boot "snapshot.boot" Operation Post "/vms/{id}/snapshots/{snapshot}/boot" Admin: SnapshotBootRequest => Operation;
+            /// Copy all that a machine's disks stand on into their newest layers; takes room, and snapshots keep theirs.
+            snapshot_flatten "snapshot.flatten" Operation Post "/vms/{id}/flatten" Operate: VmRef => Operation;
             /// What differs between two snapshots, or between one and the present.
             snapshot_compare "snapshot.compare" Query Get "/vms/{id}/snapshots/{snapshot}/compare" Read: SnapshotCompareRequest => SnapshotDifference;
             /// The screen at the instant of a snapshot, as a small picture.

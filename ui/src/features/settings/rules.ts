@@ -16,6 +16,7 @@ const BOUNDS = {
   maxConcurrentStarts: [1, 64],
   maxConcurrentStops: [1, 64],
   stopTimeoutSeconds: [1, 3600],
+  maxDiskLayers: [8, 150],
   localApiPort: [1024, 65_535],
 } as const satisfies Partial<Record<Key, readonly [number, number]>>;
 

@@ -11,6 +11,7 @@ describe('settings', () => {
       ['defaultCpus', 1, 255],
       ['maxConcurrentStarts', 1, 64],
       ['maxConcurrentStops', 1, 64],
+      ['maxDiskLayers', 8, 150],
       ['stopTimeoutSeconds', 1, 3600],
       ['localApiPort', 1024, 65_535],
     ] as const) {

@@ -31,6 +31,8 @@ export default {
   starts: 'Machines that start at one time',
   limitHint: 'More wait for their turn, so that this computer stays usable.',
   stops: 'Machines that shut down at one time',
+  layers: 'Layers a disk may stand on',
+  layersHint: 'Each snapshot adds one. When there are more, they are copied together in the background, which takes room.',
   qemu: 'QEMU to use',
   qemuHint: 'Empty: the one that is installed. Running machines keep theirs.',
   qemuChoose: 'Choose the QEMU to use',

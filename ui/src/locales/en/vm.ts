@@ -74,6 +74,7 @@ export default {
     snapshot_fork: 'Fork snapshot',
     snapshot_boot: 'Boot snapshot',
     snapshot_merge: 'Merge disk layers',
+    snapshot_flatten: 'Flatten disk layers',
     group_snapshot_create: 'Take group snapshot',
     group_snapshot_restore: 'Restore group snapshot',
     group_snapshot_delete: 'Delete group snapshot',

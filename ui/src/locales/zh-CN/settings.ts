@@ -33,6 +33,8 @@ export default {
   starts: '同时启动的虚拟机数量',
   limitHint: '超出的会排队等候，以免影响本机使用。',
   stops: '同时关机的虚拟机数量',
+  layers: '磁盘层数上限',
+  layersHint: '每个快照增加一层。超过上限时会在后台将其复制为一层，这会占用空间。',
   qemu: '使用的 QEMU',
   qemuHint: '留空则使用已安装的 QEMU。正在运行的虚拟机不受影响。',
   qemuChoose: '选择要使用的 QEMU',

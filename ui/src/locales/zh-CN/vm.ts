@@ -76,6 +76,7 @@ export default {
     snapshot_fork: '派生虚拟机',
     snapshot_boot: '启动快照',
     snapshot_merge: '合并磁盘层',
+    snapshot_flatten: '合并为单层磁盘',
     group_snapshot_create: '创建组快照',
     group_snapshot_restore: '恢复组快照',
     group_snapshot_delete: '删除组快照',

@@ -23,7 +23,7 @@ use super::super::job::{self, Job, given_up};
 use super::super::stream::{self, Stream};
 use super::super::switch::{self, Switch, call};
 use super::super::take::{Attempt, Held, Label, Memory};
-use super::super::{kept, layers, names, packets};
+use super::super::{flatten, kept, layers, names, packets};
 use super::gather::gather;
 use super::{Member, borrow, machines, of};
 use crate::guest;
@@ -121,6 +121,10 @@ pub(crate) async fn begin(
     job::begin_together(shared, (&group, machines), kind, |jobs| async move {
         let members = borrow(&jobs).await?;
         let taken = take(&members.iter().collect::<Vec<_>>(), wish).await?;
+        drop(members);
+        for job in &jobs {
+            flatten::look(&job.shared, job.vm()).await;
+        }
         Ok(Some(taken.result()))
     })
     .await
