@@ -14,7 +14,7 @@ use jiff::Timestamp;
 use voidvm_model::group::GroupSnapshotCreateRequest;
 use voidvm_model::snapshot::{Consistency, SnapshotReason};
 use voidvm_model::{
-    ErrorBody, ErrorCode, GroupSnapshotId, Operation, OperationKind, OperationResult, Origin, VmId,
+    Bytes, ErrorBody, ErrorCode, GroupSnapshotId, Operation, OperationKind, OperationResult, Origin, VmId,
 };
 use voidvm_qemu::qmp::{COMMAND_TIMEOUT, Qmp};
 use voidvm_store::{GroupMemberRow, GroupSnapshotRow, SnapshotRow};
@@ -32,6 +32,7 @@ use crate::ops::update;
 use crate::run::{self, GuestStatus, Run};
 use crate::shared::Shared;
 use crate::supervisor::lend::Loan;
+use crate::suspend;
 
 /// How a group's snapshot is wanted.
 #[derive(Clone, Debug)]
@@ -207,11 +208,10 @@ pub(super) async fn take(members: &[&Member], wish: GroupWish) -> Result<Taken, 
             let attempt = attempt.map_err(|error| of(error, &member.job.machine))?;
             parts.push(Part { job: &member.job, loan: &member.loan, attempt, live: None });
         }
-        let mut ready = Ok(());
+        let mut ready = room_for_all(&parts, wish.memory);
         for part in &mut parts {
-            ready = part.make_ready(wish.memory).await;
-            if ready.is_err() {
-                break;
+            if ready.is_ok() {
+                ready = part.make_ready(wish.memory).await;
             }
         }
         let taken = match ready {
@@ -234,6 +234,19 @@ pub(super) async fn take(members: &[&Member], wish: GroupWish) -> Result<Taken, 
         part.job.announce();
     }
     done
+}
+
+/// Makes sure that the memory of all guests can be written beside their disks.
+fn room_for_all(parts: &[Part<'_>], memory: Memory) -> Result<(), ErrorBody> {
+    let mut total = 0;
+    for part in parts.iter().filter(|_| memory == Memory::Kept) {
+        if let Some(run) = &part.loan.run {
+            let spec = &run.record().spec;
+            total += run.process.resident().unwrap_or(spec.memory.bytes()).0;
+            suspend::check_space(&part.job.machine_dir(), spec, Some(Bytes(total)))?;
+        }
+    }
+    Ok(())
 }
 
 /// The wanted name, or one that is free.
