@@ -328,7 +328,7 @@ eval "$(echo "$QUERY_STRING" | tr '&' ';')"
 last=$(cat /run/got-$from 2>/dev/null || echo 0)
 [ $n = $last ] || [ $n = $((last+1)) ] || echo "$from sent $n after $last" >> /run/odd
 echo $n > /run/got-$from
-printf 'Content-Type: text/plain\r\n\r\n'
+printf 'Content-Type: text/plain\r\n\r\nreceived\n'
 "#;
 
 const SEND: &str = r#"#!/bin/sh
@@ -336,7 +336,8 @@ n=0
 while :; do
   n=$((n+1))
   echo $n > /run/sent-$2
-  until wget -q -T 3 -O /dev/null "http://10.0.2.2:$3/cgi-bin/receive?from=$1&n=$n"; do usleep 50000; done
+  until printf 'GET /cgi-bin/receive?from=%s&n=%d HTTP/1.0\r\n\r\n' $1 $n | nc -w 3 10.0.2.2 $3 | grep -q received
+  do usleep 50000; done
 done
 "#;
 
@@ -384,7 +385,7 @@ impl Talk {
         }
         for (from, shell) in NAMES.iter().zip(&mut shells) {
             for (to, port) in NAMES.iter().zip(ports).filter(|(to, _)| *to != from) {
-                shell.run(&format!("/run/send {from} {to} {port} >/dev/null 2>&1 &")).await;
+                shell.run(&format!("(/run/send {from} {to} {port} >/dev/null 2>&1 &)")).await;
             }
         }
         Some(Self { lab, shells })
