@@ -11,6 +11,7 @@ use voidvm_model::{Bytes, MiB};
 use crate::commands::{copies, service, ssh};
 
 use crate::commands::backup::BackupCommand;
+use crate::commands::group::GroupCommand;
 use crate::commands::image::ImageCommand;
 use crate::commands::schedule::ScheduleCommand;
 use crate::commands::snapshot::SnapshotCommand;
@@ -84,6 +85,9 @@ pub(crate) enum Command {
     /// Whole machines at one instant, to come back to or to make new ones of.
     #[command(subcommand)]
     Snapshot(SnapshotCommand),
+    /// Machines that stand together, and all of them at one instant.
+    #[command(subcommand)]
+    Group(GroupCommand),
     /// Directories of disks.
     #[command(subcommand)]
     Pool(PoolCommand),
@@ -374,6 +378,9 @@ mod tests {
         assert!(parse("voidvm create a --from-spec f --demo").is_ok());
         assert!(parse("voidvm snapshot create a b --disk-only --freeze --tag x --tag y").is_ok());
         assert!(parse("voidvm snapshot fork a b c --count 10 --start").is_ok());
+        assert!(parse("voidvm group snapshot create a b --disk-only --freeze --description x").is_ok());
+        assert!(parse("voidvm group snapshot restore a b --to running --no-safety").is_ok());
+        assert!(parse("voidvm group snapshot fork a b c --start").is_ok());
         for wrong in [
             "voidvm create a",
             "voidvm create a --demo --iso x",
@@ -384,6 +391,8 @@ mod tests {
             "voidvm stop a --force --timeout 5",
             "voidvm start",
             "voidvm snapshot create a --freeze",
+            "voidvm group snapshot create",
+            "voidvm group snapshot fork a b",
             "voidvm snapshot restore a b --to paused",
         ] {
             assert!(parse(wrong).is_err(), "{wrong}");

@@ -83,6 +83,8 @@ pub struct Preferences {
     pub stops: usize,
     /// How many machines' disks may be made at one time.
     pub builds: usize,
+    /// How many layers a disk may stand on before they are flattened.
+    pub layers: usize,
     /// How long a guest has to shut down, where the request does not say.
     pub stop_timeout: Duration,
     /// The QEMU to run; found on PATH without.
@@ -101,6 +103,7 @@ impl From<&Settings> for Preferences {
             starts: settings.max_concurrent_starts.into(),
             stops: settings.max_concurrent_stops.into(),
             builds: 2,
+            layers: settings.max_disk_layers.into(),
             stop_timeout: Duration::from_secs(settings.stop_timeout_seconds.into()),
             qemu_binary: (!settings.qemu_binary.is_empty()).then(|| PathBuf::from(&settings.qemu_binary)),
             prepared_snapshots: settings.prepared_snapshots.into(),

@@ -3,6 +3,7 @@
 mod autostart;
 mod backups;
 mod copies;
+mod groups;
 mod snapshots;
 
 use std::os::unix::net::UnixStream;
@@ -74,6 +75,7 @@ impl Engine {
         tokio::spawn(snapshot::merge_left_over(Arc::downgrade(&shared), cut));
         shared.builders.spawn(history::keep(Arc::downgrade(&shared)));
         tokio::spawn(snapshot::image::keep_images(Arc::downgrade(&shared)));
+        tokio::spawn(snapshot::remove_passing(Arc::downgrade(&shared)));
         let scheduler = Scheduler::with(SchedulerParts {
             store: shared.store.clone(),
             bus: shared.bus.clone(),

@@ -232,6 +232,8 @@ pub(crate) enum Subject<'a> {
     Schedule(&'a str),
     /// Backups in a directory.
     Backups(&'a str),
+    /// A group of machines.
+    Group(&'a str),
 }
 
 impl<'a> Subject<'a> {
@@ -253,7 +255,8 @@ impl<'a> Subject<'a> {
             | Self::Image(_, name)
             | Self::Volume(_, name)
             | Self::Schedule(name)
-            | Self::Backups(name) => name,
+            | Self::Backups(name)
+            | Self::Group(name) => name,
         }
     }
 }

@@ -369,11 +369,20 @@ pub(crate) fn left_over(machine_dir: &Path, status: &GuestStatus) -> Option<Left
     None
 }
 
+/// What a guest does whose memory was loaded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Then {
+    /// It goes on.
+    GoesOn,
+    /// It waits until somebody lets it.
+    Held,
+}
+
 /// Loads the memory into a process that waits for it, and lets the guest go on.
 ///
 /// # Errors
 /// Why it could not be loaded; the machine is then still suspended.
-pub(crate) async fn load(run: Arc<Run>, machine_dir: PathBuf) -> Result<(), ErrorBody> {
+pub(crate) async fn load(run: Arc<Run>, machine_dir: PathBuf, then: Then) -> Result<(), ErrorBody> {
     let qmp = run.qmp()?;
     let (memory, used) = (machine_dir.join(MEMORY), machine_dir.join(USED));
     if run.came() != Came::Prepared {
@@ -393,7 +402,9 @@ pub(crate) async fn load(run: Arc<Run>, machine_dir: PathBuf) -> Result<(), Erro
     }
     crate::hotplug::cables(&qmp, &run.record().spec).await?;
     std::fs::rename(&memory, &used).map_err(|error| files::io_error(&memory, &error))?;
-    if let Err(error) = tell(&qmp, "cont", json!({})).await {
+    if then == Then::GoesOn
+        && let Err(error) = tell(&qmp, "cont", json!({})).await
+    {
         // It was refused, so the guest has not run; when nothing answered, nobody knows.
         if !qmp.is_closed() && error.code == ErrorCode::QemuFailed {
             std::fs::rename(&used, &memory).map_err(|error| files::io_error(&memory, &error))?;

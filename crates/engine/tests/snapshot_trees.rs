@@ -14,7 +14,7 @@ mod common;
 use std::collections::{BTreeMap, BTreeSet};
 
 use common::lab::{Content, Hypervisor, Lab, PIECES, wish};
-use voidvm_model::contract::VmDeleteRequest;
+use voidvm_model::contract::{VmDeleteRequest, VmRef};
 use voidvm_model::snapshot::{RestoreTo, Snapshot, SnapshotCreateRequest, SnapshotForkRequest};
 use voidvm_model::transfer::VmCloneRequest;
 use voidvm_model::{Origin, VmId, VmState};
@@ -61,7 +61,7 @@ impl World {
     async fn step(&mut self, step: usize) -> String {
         let id = *self.dice.pick(self.machines.keys().collect::<Vec<_>>().into_iter()).unwrap();
         let name = self.lab.rig.engine.get(id).unwrap().name;
-        let what = match self.dice.roll(14) {
+        let what = match self.dice.roll(15) {
             0..=3 => self.write(id),
             4..=5 => self.take(id, step).await,
             6 => self.restore(id).await,
@@ -69,6 +69,7 @@ impl World {
             9 => self.fork(id, step).await,
             10 => self.copy(id, step).await,
             11 => self.remove(id).await,
+            12 => self.flatten(id).await,
             _ => self.start_or_stop(id).await,
         };
         self.look(id).await;
@@ -179,6 +180,14 @@ impl World {
         self.lab.rig.succeeded(self.lab.rig.engine.delete(request, Origin::Cli).await).await;
         self.machines.remove(&id);
         "remove".to_owned()
+    }
+
+    /// What its disks stand on is copied; all that snapshots name stays what it is.
+    async fn flatten(&mut self, id: VmId) -> String {
+        self.lab.rig.succeeded(self.lab.rig.engine.flatten(VmRef { id }, Origin::Cli).await).await;
+        let depth = self.lab.rig.engine.snapshots(id).await.unwrap().depth;
+        assert!(depth <= 2 || self.machines.len() > 1, "it stands on {depth}");
+        "flatten".to_owned()
     }
 
     async fn start_or_stop(&mut self, id: VmId) -> String {

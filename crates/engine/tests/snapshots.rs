@@ -4,12 +4,16 @@
 
 mod common;
 
+use common::Rig;
 use common::lab::{Hypervisor, Lab, wish};
+use voidvm_engine::{Engine, Preferences};
+use voidvm_model::contract::{OperationListRequest, VmRef};
 use voidvm_model::snapshot::{
-    Consistency, RestoreTo, SnapshotCompareRequest, SnapshotCreateRequest, SnapshotForkRequest, SnapshotRef,
-    SnapshotRestoreRequest, SnapshotUpdateRequest,
+    Consistency, RestoreTo, SnapshotBootRequest, SnapshotCompareRequest, SnapshotCreateRequest,
+    SnapshotForkRequest, SnapshotRef, SnapshotRestoreRequest, SnapshotUpdateRequest,
 };
-use voidvm_model::{ErrorCode, Origin, VmState};
+use voidvm_model::{ErrorCode, Operation, OperationKind, OperationResult, Origin, Settings, VmState};
+use voidvm_testkit::wait_until_async;
 
 /// Bytes of a piece the lab writes.
 const PIECE: u64 = common::lab::PIECE as u64;
@@ -147,4 +151,113 @@ async fn what_cannot_be_kept_is_refused_by_name() {
     };
     let refused = lab.rig.engine.restore_snapshot(request, Origin::Cli).await.unwrap_err();
     assert_eq!(refused.code, ErrorCode::ImageMissing);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_real_snapshot_is_booted_and_gone_when_it_stops() {
+    let Some(mut lab) = Lab::new(Hypervisor::Real).await else { return };
+    lab.write(0, 1);
+    lab.start().await;
+    let kept = lab.named("kept").await;
+    let (id, snapshot) = (lab.id, kept.id.to_string());
+    let booted = async |rig: &Rig, name: Option<&str>| {
+        let request = SnapshotBootRequest { id, snapshot: snapshot.clone(), name: name.map(str::to_owned) };
+        rig.engine.boot_snapshot(request, Origin::Cli).await
+    };
+    let ended = lab.rig.succeeded(booted(&lab.rig, None).await).await;
+    let Some(OperationResult::Booted { vm }) = ended.result else { panic!("{ended:?}") };
+    let view = lab.rig.engine.get(vm).unwrap();
+    assert_eq!((view.name.as_str(), view.state, view.passing), ("lab-boot", VmState::Running, true));
+    assert!(!lab.rig.engine.get(lab.id).unwrap().passing);
+    let refused = lab.rig.engine.suspend(vm, Origin::Cli).await.unwrap_err();
+    assert_eq!(refused.code, ErrorCode::InvalidState);
+    lab.write_to(vm, 1, 2);
+    lab.rig.force_off(vm).await;
+    let gone = async |rig: &Rig, vm| {
+        let dir = rig.config.machine_dir(vm);
+        wait_until_async(common::SOON, "it is gone", async || {
+            (rig.engine.get(vm).is_err() && !dir.exists()).then_some(())
+        })
+        .await;
+    };
+    gone(&lab.rig, vm).await;
+    assert_eq!(booted(&lab.rig, Some("lab")).await.unwrap_err().code, ErrorCode::NameTaken);
+
+    // One whose process ends while voidVM is away is gone at its next start.
+    let ended = lab.rig.succeeded(booted(&lab.rig, Some("second")).await).await;
+    let Some(OperationResult::Booted { vm }) = ended.result else { panic!("{ended:?}") };
+    let pid = lab.rig.engine.get(vm).unwrap().run.unwrap().pid;
+    lab.rig.engine.shutdown().await;
+    voidvm_testkit::fake::kill(pid);
+    lab.rig.engine = Engine::open(lab.rig.config.clone(), lab.rig.store.clone()).await.unwrap();
+    gone(&lab.rig, vm).await;
+    lab.rig.until(lab.id, VmState::Running).await;
+    lab.rig.force_off(lab.id).await;
+    Lab::shows(&lab.dir().join("disk0.qcow2"), &[1, 0, 0, 0, 0, 0, 0, 0]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_real_deep_chain_is_flattened_while_its_guest_runs() {
+    let Some(lab) = Lab::new(Hypervisor::Real).await else { return };
+    let binary = lab.rig.config.preferences.qemu_binary.clone();
+    let settings = Settings { max_disk_layers: 8, ..Settings::default() };
+    lab.rig.engine.apply_preferences(Preferences { qemu_binary: binary, ..Preferences::from(&settings) });
+    let mut content = [0; common::lab::PIECES];
+    let mut kept = Vec::new();
+    for step in 0..11_u8 {
+        if step == 4 {
+            lab.start().await;
+        }
+        let piece = usize::from(step) % common::lab::PIECES;
+        content[piece] = step + 1;
+        lab.write(piece, step + 1);
+        let wish = SnapshotCreateRequest { disk_only: true, name: Some(format!("s{step}")), ..wish(lab.id) };
+        kept.push((lab.take(wish).await, content));
+    }
+    let flattened = async |deepest: u32| {
+        wait_until_async(common::SOON, "the chain is short", async || {
+            let log = OperationListRequest { vm_id: Some(lab.id), ..OperationListRequest::default() };
+            let log = lab.rig.engine.operations(log).await.unwrap();
+            let over = log.iter().all(|one| one.status.is_final());
+            let depth = lab.rig.engine.snapshots(lab.id).await.unwrap().depth;
+            let ended = |one: &&Operation| one.kind == OperationKind::SnapshotFlatten;
+            let flat = log.iter().filter(ended).count();
+            (over && depth <= deepest && flat > 0).then_some(flat)
+        })
+        .await
+    };
+    let flat = flattened(8).await;
+    let look = async |content: [u8; 8]| {
+        for (snapshot, content) in &kept {
+            for layer in lab.layers(snapshot).await {
+                Lab::shows(&layer, content);
+            }
+        }
+        for disk in ["disk0.qcow2", "disk1.qcow2"] {
+            Lab::shows(&lab.dir().join(disk), &content);
+        }
+    };
+    look(content).await;
+    // Asked for, it is done however short the chain is; the guest goes on meanwhile and afterwards.
+    lab.write(7, 99);
+    content[7] = 99;
+    lab.rig.succeeded(lab.rig.engine.flatten(VmRef { id: lab.id }, Origin::Cli).await).await;
+    assert_eq!(flattened(2).await, flat + 1);
+    lab.write(6, 98);
+    content[6] = 98;
+    look(content).await;
+    assert_eq!(lab.state(), VmState::Running);
+    lab.restore(&kept[2].0, RestoreTo::AsItWas, true).await;
+    look(kept[2].1).await;
+    for (snapshot, _) in &kept {
+        lab.delete(snapshot).await;
+    }
+    wait_until_async(common::SOON, "only the disks are left", async || {
+        let files = lab.files();
+        files.iter().all(|name| !name.starts_with("base-")).then_some(())
+    })
+    .await;
+    for disk in ["disk0.qcow2", "disk1.qcow2"] {
+        Lab::shows(&lab.dir().join(disk), &kept[2].1);
+    }
 }

@@ -361,6 +361,18 @@ impl Handlers for Host {
         self.engine().fork_snapshot(request, caller.origin).await
     }
 
+    async fn snapshot_boot(
+        &self,
+        request: SnapshotBootRequest,
+        caller: &Caller,
+    ) -> Result<Operation, ErrorBody> {
+        self.engine().boot_snapshot(request, caller.origin).await
+    }
+
+    async fn snapshot_flatten(&self, request: VmRef, caller: &Caller) -> Result<Operation, ErrorBody> {
+        self.engine().flatten(request, caller.origin).await
+    }
+
     async fn snapshot_compare(
         &self,
         request: SnapshotCompareRequest,
@@ -375,6 +387,50 @@ impl Handlers for Host {
         _caller: &Caller,
     ) -> Result<Option<Picture>, ErrorBody> {
         self.engine().snapshot_picture(request).await
+    }
+
+    async fn group_list(&self, _: Empty, _: &Caller) -> Result<Vec<Group>, ErrorBody> {
+        self.engine().groups().await
+    }
+
+    async fn group_snapshot_list(
+        &self,
+        request: GroupRef,
+        _: &Caller,
+    ) -> Result<Vec<GroupSnapshot>, ErrorBody> {
+        self.engine().group_snapshots(request).await
+    }
+
+    async fn group_snapshot_create(
+        &self,
+        request: GroupSnapshotCreateRequest,
+        caller: &Caller,
+    ) -> Result<Operation, ErrorBody> {
+        self.engine().take_group_snapshot(request, caller.origin).await
+    }
+
+    async fn group_snapshot_restore(
+        &self,
+        request: GroupSnapshotRestoreRequest,
+        caller: &Caller,
+    ) -> Result<Operation, ErrorBody> {
+        self.engine().restore_group_snapshot(request, caller.origin).await
+    }
+
+    async fn group_snapshot_delete(
+        &self,
+        request: GroupSnapshotRef,
+        caller: &Caller,
+    ) -> Result<Operation, ErrorBody> {
+        self.engine().delete_group_snapshot(request, caller.origin).await
+    }
+
+    async fn group_snapshot_fork(
+        &self,
+        request: GroupSnapshotForkRequest,
+        caller: &Caller,
+    ) -> Result<Operation, ErrorBody> {
+        self.engine().fork_group_snapshot(request, caller.origin).await
     }
 
     async fn backup_init(

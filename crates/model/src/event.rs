@@ -79,14 +79,20 @@ impl Event {
     pub const fn stale_queries(&self) -> &'static [&'static str] {
         match self {
             Self::VmChanged { .. } | Self::VmRemoved { .. } => {
-                &["vm.list", "vm.get", "vm.command", "vm.files", "system.stats"]
+                &["vm.list", "vm.get", "vm.command", "vm.files", "group.list", "system.stats"]
             }
             Self::OperationChanged { .. } => &["operation.list", "operation.get"],
             Self::ImagesChanged => &["image.list", "image.get", "image.catalogue", "volume.list"],
             Self::StorageChanged => &["pool.list", "volume.list", "vm.files", "system.stats"],
-            Self::SnapshotsChanged { .. } => {
-                &["snapshot.list", "snapshot.compare", "snapshot.picture", "vm.files", "volume.list"]
-            }
+            Self::SnapshotsChanged { .. } => &[
+                "snapshot.list",
+                "snapshot.compare",
+                "snapshot.picture",
+                "group.list",
+                "group.snapshot.list",
+                "vm.files",
+                "volume.list",
+            ],
             Self::SchedulesChanged => &["schedule.list", "schedule.get", "schedule.runs", "schedule.preview"],
             Self::SettingsChanged => &["settings.get", "system.doctor", "system.defaults"],
         }

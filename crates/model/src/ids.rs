@@ -67,6 +67,11 @@ uuid_id!(
     now_v7
 );
 uuid_id!(
+    /// A snapshot of a group of machines. Version 7: sorts by the time it was asked for.
+    GroupSnapshotId,
+    now_v7
+);
+uuid_id!(
     /// A schedule.
     ScheduleId,
     now_v7

@@ -7,7 +7,7 @@
 //! * [`vm`]: what a machine is doing (states, views, samples).
 //! * [`operation`]: work that takes time, as rows that outlive a crash.
 //! * [`image`], [`storage`], [`transfer`], [`guest_os`]: the library, pools and volumes, copies of machines, presets.
-//! * [`snapshot`]: machine snapshots; [`schedule`]: those that nobody asks for.
+//! * [`snapshot`]: machine snapshots; [`group`]: those of several machines at one instant; [`schedule`]: those that nobody asks for.
 //! * [`backup`]: backups in a folder.
 //! * [`contract`]: the command list and its requests; [`event`]: what changes are announced.
 //! * [`input`]: keys and pointer of a console.
@@ -17,6 +17,7 @@ pub mod backup;
 pub mod contract;
 pub mod error;
 pub mod event;
+pub mod group;
 pub mod guest_os;
 pub mod ids;
 pub mod image;
@@ -36,7 +37,8 @@ pub mod vm;
 pub use error::{ErrorBody, ErrorCode};
 pub use event::{Event, EventEnvelope, Origin, StreamItem};
 pub use ids::{
-    DeviceId, ImageId, OperationId, PoolId, ScheduleId, ScheduleRunId, SecretId, SnapshotId, VmId,
+    DeviceId, GroupSnapshotId, ImageId, OperationId, PoolId, ScheduleId, ScheduleRunId, SecretId, SnapshotId,
+    VmId,
 };
 pub use input::InputEvent;
 pub use operation::{Operation, OperationKind, OperationResult, OperationStatus};

@@ -8,7 +8,7 @@ use ts_rs::TS;
 use crate::backup::{BackupId, DrillProof};
 use crate::error::ErrorBody;
 use crate::event::Origin;
-use crate::ids::{ImageId, OperationId, PoolId, SnapshotId, VmId};
+use crate::ids::{GroupSnapshotId, ImageId, OperationId, PoolId, SnapshotId, VmId};
 use crate::storage::VolumeCheck;
 use crate::units::Bytes;
 
@@ -72,10 +72,22 @@ pub enum OperationKind {
     SnapshotDelete,
     /// Make machines of one.
     SnapshotFork,
+    /// Start a machine of one that is thrown away when it stops.
+    SnapshotBoot,
     /// Merge layers of disks that no snapshot needs any more.
     SnapshotMerge,
     /// Make a snapshot's memory ready to be gone on from, or pack it.
     SnapshotPrepare,
+    /// Copy together what a machine's disks stand on.
+    SnapshotFlatten,
+    /// Take a snapshot of a group of machines.
+    GroupSnapshotCreate,
+    /// Take a group back to one.
+    GroupSnapshotRestore,
+    /// Remove one.
+    GroupSnapshotDelete,
+    /// Make a group of machines of one.
+    GroupSnapshotFork,
     /// Take the snapshots of a schedule, and remove those it keeps no longer.
     ScheduleRun,
     /// Back a machine up.
@@ -92,7 +104,7 @@ pub enum OperationKind {
 
 impl OperationKind {
     /// Every kind.
-    pub const ALL: [Self; 36] = [
+    pub const ALL: [Self; 42] = [
         Self::Create,
         Self::Update,
         Self::Start,
@@ -121,8 +133,14 @@ impl OperationKind {
         Self::SnapshotRestore,
         Self::SnapshotDelete,
         Self::SnapshotFork,
+        Self::SnapshotBoot,
         Self::SnapshotMerge,
         Self::SnapshotPrepare,
+        Self::SnapshotFlatten,
+        Self::GroupSnapshotCreate,
+        Self::GroupSnapshotRestore,
+        Self::GroupSnapshotDelete,
+        Self::GroupSnapshotFork,
         Self::ScheduleRun,
         Self::BackupRun,
         Self::BackupVerify,
@@ -163,8 +181,14 @@ impl OperationKind {
             Self::SnapshotRestore => "snapshot_restore",
             Self::SnapshotDelete => "snapshot_delete",
             Self::SnapshotFork => "snapshot_fork",
+            Self::SnapshotBoot => "snapshot_boot",
             Self::SnapshotMerge => "snapshot_merge",
             Self::SnapshotPrepare => "snapshot_prepare",
+            Self::SnapshotFlatten => "snapshot_flatten",
+            Self::GroupSnapshotCreate => "group_snapshot_create",
+            Self::GroupSnapshotRestore => "group_snapshot_restore",
+            Self::GroupSnapshotDelete => "group_snapshot_delete",
+            Self::GroupSnapshotFork => "group_snapshot_fork",
             Self::ScheduleRun => "schedule_run",
             Self::BackupRun => "backup_run",
             Self::BackupVerify => "backup_verify",
@@ -254,6 +278,21 @@ pub enum OperationResult {
         /// Which.
         snapshot: SnapshotId,
         /// How long the guest was held, in milliseconds; none where nothing ran.
+        pause_ms: Option<f64>,
+    },
+    /// A machine was made and started.
+    Booted {
+        /// Which.
+        vm: VmId,
+    },
+    /// A snapshot of a group was taken.
+    #[serde(rename_all = "camelCase")]
+    GroupSnapshotted {
+        /// Which.
+        snapshot: GroupSnapshotId,
+        /// From when the first guest was held to when the last one was, in milliseconds; none where fewer than two ran.
+        spread_ms: Option<f64>,
+        /// The longest a guest was held, in milliseconds; none where nothing ran.
         pause_ms: Option<f64>,
     },
     /// A machine was backed up.

@@ -74,6 +74,8 @@ pub struct Settings {
     pub prepared_snapshots: u16,
     /// Seconds a guest has to shut down before voidVM asks what to do, 1 to 3600.
     pub stop_timeout_seconds: u32,
+    /// How many layers a disk may stand on before what they hold is copied together, 8 to 150: a disk is read through all of them.
+    pub max_disk_layers: u16,
     /// The QEMU to run; found on PATH when empty.
     pub qemu_binary: String,
     /// Whether the local API listens on 127.0.0.1 (always so for `voidvm serve`).
@@ -96,6 +98,7 @@ impl Default for Settings {
             max_concurrent_stops: 10,
             prepared_snapshots: 2,
             stop_timeout_seconds: 60,
+            max_disk_layers: 32,
             qemu_binary: String::new(),
             local_api: false,
             local_api_port: 7770,
@@ -127,6 +130,7 @@ impl Settings {
         bound("maxConcurrentStarts", self.max_concurrent_starts.into(), 1..=64, "");
         bound("maxConcurrentStops", self.max_concurrent_stops.into(), 1..=64, "");
         bound("preparedSnapshots", self.prepared_snapshots.into(), 0..=20, "");
+        bound("maxDiskLayers", self.max_disk_layers.into(), 8..=150, "");
         bound("stopTimeoutSeconds", self.stop_timeout_seconds.into(), 1..=3600, " s");
         bound("localApiPort", self.local_api_port.into(), 1024..=65_535, "");
         if !self.qemu_binary.is_empty()

@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use ts_rs::TS;
 
 use crate::error::ErrorBody;
-use crate::ids::{DeviceId, SnapshotId, VmId};
+use crate::ids::{DeviceId, GroupSnapshotId, SnapshotId, VmId};
 use crate::spec::MachineSpec;
 use crate::units::Bytes;
 use crate::vm::PendingChange;
@@ -98,6 +98,8 @@ pub struct Snapshot {
     pub reason: SnapshotReason,
     /// Whether retention leaves it alone.
     pub keep: bool,
+    /// The snapshot of a group that it is part of: it is removed with that alone.
+    pub group_snapshot: Option<GroupSnapshotId>,
     /// The snapshot it came after.
     pub parent: Option<SnapshotId>,
     /// Whether the machine's present state came after it.
@@ -249,6 +251,20 @@ pub struct SnapshotForkRequest {
     #[serde(default)]
     #[ts(optional, as = "Option<bool>")]
     pub start: bool,
+}
+
+/// Start a machine made of a snapshot that is thrown away when it stops.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema, TS)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct SnapshotBootRequest {
+    /// The machine.
+    pub id: VmId,
+    /// The snapshot's id, or its name.
+    pub snapshot: String,
+    /// What it is called while it is there; `web-boot` of a machine `web` without.
+    #[serde(default)]
+    #[ts(optional)]
+    pub name: Option<String>,
 }
 
 /// Compare two snapshots, or one with the present.

@@ -133,6 +133,8 @@ pub struct VmView {
     pub meta: VmMeta,
     /// The machine whose disks this one stands on (a linked clone).
     pub parent: Option<VmId>,
+    /// Whether it is removed when it stops: it was made of a snapshot to be thrown away.
+    pub passing: bool,
     /// When it was defined.
     #[ts(type = "string")]
     pub created_at: Timestamp,

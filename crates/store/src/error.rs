@@ -181,12 +181,11 @@ impl StoreError {
                     .with_field("name")
                     .with_hint("Choose another name.")
             }
-            Self::SnapshotNameTaken { name } => ErrorBody::new(
-                ErrorCode::NameTaken,
-                format!("The machine has a snapshot named “{name}” already."),
-            )
-            .with_field("name")
-            .with_hint("Choose another name."),
+            Self::SnapshotNameTaken { name } => {
+                ErrorBody::new(ErrorCode::NameTaken, format!("There is a snapshot named “{name}” already."))
+                    .with_field("name")
+                    .with_hint("Choose another name.")
+            }
             Self::VmNotFound { id } => {
                 ErrorBody::new(ErrorCode::VmNotFound, format!("No machine has the id {id}."))
             }

@@ -8,6 +8,7 @@
 use std::path::PathBuf;
 
 use jiff::Timestamp;
+use sqlx::{Sqlite, Transaction};
 use voidvm_model::{OperationId, VmId};
 
 use crate::row::{Reader, json, time};
@@ -42,10 +43,12 @@ pub enum IntentAction {
     SnapshotRemove,
     /// A machine's present is becoming what a snapshot, named by its directory, shows.
     SnapshotRestore,
+    /// Machines are being made of a group's snapshot, in these directories: all of them, or none.
+    GroupMake,
 }
 
 impl IntentAction {
-    const ALL: [Self; 13] = [
+    const ALL: [Self; 14] = [
         Self::Create,
         Self::Delete,
         Self::Freeze,
@@ -59,6 +62,7 @@ impl IntentAction {
         Self::SnapshotTake,
         Self::SnapshotRemove,
         Self::SnapshotRestore,
+        Self::GroupMake,
     ];
 
     const fn as_str(self) -> &'static str {
@@ -76,6 +80,7 @@ impl IntentAction {
             Self::SnapshotTake => "snapshot_take",
             Self::SnapshotRemove => "snapshot_remove",
             Self::SnapshotRestore => "snapshot_restore",
+            Self::GroupMake => "group_make",
         }
     }
 }
@@ -118,6 +123,32 @@ impl Journal<'_> {
     /// # Errors
     /// The store's; then no file may be touched.
     pub async fn begin(&self, intent: &Intent, now: Timestamp) -> Result<IntentId, StoreError> {
+        let mut whole = self.0.writer().begin().await.map_err(self.0.failed("write the journal"))?;
+        let id = self.begin_in(&mut whole, intent, now).await?;
+        whole.commit().await.map_err(self.0.failed("write the journal"))?;
+        Ok(id)
+    }
+
+    /// Writes several intents in one step: after a crash all of them are found, or none.
+    ///
+    /// # Errors
+    /// As [`Journal::begin`].
+    pub async fn begin_all(&self, intents: &[Intent], now: Timestamp) -> Result<Vec<IntentId>, StoreError> {
+        let mut whole = self.0.writer().begin().await.map_err(self.0.failed("write the journal"))?;
+        let mut ids = Vec::with_capacity(intents.len());
+        for intent in intents {
+            ids.push(self.begin_in(&mut whole, intent, now).await?);
+        }
+        whole.commit().await.map_err(self.0.failed("write the journal"))?;
+        Ok(ids)
+    }
+
+    async fn begin_in(
+        &self,
+        whole: &mut Transaction<'_, Sqlite>,
+        intent: &Intent,
+        now: Timestamp,
+    ) -> Result<IntentId, StoreError> {
         let operation_id = intent.operation_id.to_string();
         let vm_id = intent.vm_id.map(|id| id.to_string());
         let (action, files) = (intent.action.as_str(), json("journal.files", &intent.files)?);
@@ -130,7 +161,7 @@ impl Journal<'_> {
             files,
             begun_at
         )
-        .execute(self.0.writer())
+        .execute(&mut **whole)
         .await
         .map_err(self.0.failed("write the journal"))?;
         Ok(IntentId(done.last_insert_rowid()))
@@ -141,19 +172,30 @@ impl Journal<'_> {
     /// # Errors
     /// The store's; then it is what it was.
     pub async fn become_next(&self, id: IntentId, next: &Intent) -> Result<(), StoreError> {
-        let vm_id = next.vm_id.map(|id| id.to_string());
-        let (action, files) = (next.action.as_str(), json("journal.files", &next.files)?);
-        sqlx::query!(
-            "UPDATE journal SET vm_id = ?, action = ?, files = ? WHERE id = ?",
-            vm_id,
-            action,
-            files,
-            id.0
-        )
-        .execute(self.0.writer())
-        .await
-        .map(drop)
-        .map_err(self.0.failed("write the journal"))
+        self.become_all(&[(id, next)]).await
+    }
+
+    /// Several intents become others, in one step. Those that are gone already are no error.
+    ///
+    /// # Errors
+    /// The store's; then all are what they were.
+    pub async fn become_all(&self, changed: &[(IntentId, &Intent)]) -> Result<(), StoreError> {
+        let mut whole = self.0.writer().begin().await.map_err(self.0.failed("write the journal"))?;
+        for (id, next) in changed {
+            let vm_id = next.vm_id.map(|id| id.to_string());
+            let (action, files) = (next.action.as_str(), json("journal.files", &next.files)?);
+            sqlx::query!(
+                "UPDATE journal SET vm_id = ?, action = ?, files = ? WHERE id = ?",
+                vm_id,
+                action,
+                files,
+                id.0
+            )
+            .execute(&mut *whole)
+            .await
+            .map_err(self.0.failed("write the journal"))?;
+        }
+        whole.commit().await.map_err(self.0.failed("write the journal"))
     }
 
     /// Takes an intent away: it is carried out, or undone. One that is gone already is no error.

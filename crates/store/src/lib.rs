@@ -11,6 +11,7 @@
 
 mod backups;
 mod error;
+mod groups;
 mod history;
 mod images;
 mod journal;
@@ -25,6 +26,7 @@ mod vms;
 
 pub use backups::{BackupMark, BackupMarks, FileLook, MarkedLayer};
 pub use error::StoreError;
+pub use groups::{GroupMemberRow, GroupSnapshotRow, GroupSnapshots};
 pub use history::{History, HistoryRow};
 pub use images::{ImageRow, Images};
 pub use journal::{Intent, IntentAction, IntentId, Journal, OpenIntent};

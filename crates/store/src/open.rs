@@ -17,8 +17,8 @@ use sqlx::sqlite::{
 
 use crate::error::{classify, classify_io};
 use crate::{
-    BackupMarks, History, Images, Journal, Operations, Pools, Schedules, SettingsTable, Snapshots, StoreError,
-    Vms,
+    BackupMarks, GroupSnapshots, History, Images, Journal, Operations, Pools, Schedules, SettingsTable,
+    Snapshots, StoreError, Vms,
 };
 
 /// The database's name in the data directory.
@@ -113,6 +113,12 @@ impl Store {
     #[must_use]
     pub const fn backup_marks(&self) -> BackupMarks<'_> {
         BackupMarks(self)
+    }
+
+    /// Snapshots of groups of machines.
+    #[must_use]
+    pub const fn groups(&self) -> GroupSnapshots<'_> {
+        GroupSnapshots(self)
     }
 
     /// Schedules and their runs.

@@ -1,13 +1,14 @@
 //! Machine snapshots: what each holds, and the tree they form.
 //!
 //! Invariants: a machine's rows form a forest; at most one of them is what the present came after; a removed one's children,
-//! and the present, move to its parent, in the same step.
+//! and the present, move to its parent, in the same step. What is part of a group's snapshot comes and goes with it.
 
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;
+use sqlx::{Sqlite, Transaction};
 use voidvm_model::snapshot::{Consistency, SnapshotReason};
-use voidvm_model::{DeviceId, MachineSpec, SnapshotId, VmId};
+use voidvm_model::{DeviceId, GroupSnapshotId, MachineSpec, SnapshotId, VmId};
 
 use crate::error::is_unique_violation;
 use crate::row::{Reader, json, time};
@@ -32,6 +33,8 @@ pub struct SnapshotRow {
     pub schedule_id: Option<String>,
     /// Whether retention leaves it alone.
     pub keep: bool,
+    /// The snapshot of a group that it is part of.
+    pub group_snapshot: Option<GroupSnapshotId>,
     /// The snapshot it came after.
     pub parent: Option<SnapshotId>,
     /// Whether the present came after it.
@@ -62,6 +65,7 @@ struct Columns {
     reason: String,
     schedule_id: Option<String>,
     keep: i64,
+    group_snapshot: Option<String>,
     parent: Option<String>,
     current: i64,
     created_at: String,
@@ -83,11 +87,23 @@ impl Snapshots<'_> {
     /// # Errors
     /// [`StoreError::SnapshotNameTaken`], or the store's.
     pub async fn insert(&self, row: &SnapshotRow) -> Result<(), StoreError> {
+        let mut whole = self.0.writer().begin().await.map_err(self.0.failed("add the snapshot"))?;
+        self.insert_in(&mut whole, row).await?;
+        whole.commit().await.map_err(self.0.failed("add the snapshot"))
+    }
+
+    /// As [`Snapshots::insert`], as a part of something larger.
+    pub(crate) async fn insert_in(
+        &self,
+        whole: &mut Transaction<'_, Sqlite>,
+        row: &SnapshotRow,
+    ) -> Result<(), StoreError> {
         let (id, vm_id) = (row.id.to_string(), row.vm_id.to_string());
         let (tags, layers) = (json("snapshots.tags", &row.tags)?, json("snapshots.layers", &row.layers)?);
         let (reason, consistency) = (row.reason.as_str(), row.consistency.as_str());
         let (keep, memory) = (i64::from(row.keep), i64::from(row.memory));
-        let parent = row.parent.map(|id| id.to_string());
+        let (parent, group) =
+            (row.parent.map(|id| id.to_string()), row.group_snapshot.map(|id| id.to_string()));
         let (created_at, spec) = (time(row.created_at), json("snapshots.spec", &row.spec)?);
         let total_ms = i64::try_from(row.total_ms).unwrap_or(i64::MAX);
         let failed = |source| {
@@ -97,15 +113,14 @@ impl Snapshots<'_> {
                 self.0.failed("add the snapshot")(source)
             }
         };
-        let mut whole = self.0.writer().begin().await.map_err(self.0.failed("add the snapshot"))?;
         sqlx::query!("UPDATE snapshots SET current = 0 WHERE vm_id = ? AND current = 1", vm_id)
-            .execute(&mut *whole)
+            .execute(&mut **whole)
             .await
             .map_err(self.0.failed("add the snapshot"))?;
         sqlx::query!(
-            "INSERT INTO snapshots (id, vm_id, name, description, tags, reason, schedule_id, keep, parent, current,
-                                    created_at, memory, consistency, pause_ms, total_ms, spec, layers)
-             VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, 1, ?, ?, ?, ?, ?, ?, ?)",
+            "INSERT INTO snapshots (id, vm_id, name, description, tags, reason, schedule_id, keep, group_snapshot,
+                                    parent, current, created_at, memory, consistency, pause_ms, total_ms, spec, layers)
+             VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 1, ?, ?, ?, ?, ?, ?, ?)",
             id,
             vm_id,
             row.name,
@@ -114,6 +129,7 @@ impl Snapshots<'_> {
             reason,
             row.schedule_id,
             keep,
+            group,
             parent,
             created_at,
             memory,
@@ -123,10 +139,10 @@ impl Snapshots<'_> {
             spec,
             layers
         )
-        .execute(&mut *whole)
+        .execute(&mut **whole)
         .await
-        .map_err(failed)?;
-        whole.commit().await.map_err(self.0.failed("add the snapshot"))
+        .map(drop)
+        .map_err(failed)
     }
 
     /// Changes name, text, tags, and whether retention leaves it alone.
@@ -160,26 +176,37 @@ impl Snapshots<'_> {
     /// # Errors
     /// The store's. One that is gone is no error.
     pub async fn remove(&self, id: SnapshotId) -> Result<(), StoreError> {
-        let id = id.to_string();
         let failed = |source| self.0.failed("remove the snapshot")(source);
         let mut whole = self.0.writer().begin().await.map_err(failed)?;
+        self.remove_in(&mut whole, id).await?;
+        whole.commit().await.map_err(failed)
+    }
+
+    /// As [`Snapshots::remove`], as a part of something larger.
+    pub(crate) async fn remove_in(
+        &self,
+        whole: &mut Transaction<'_, Sqlite>,
+        id: SnapshotId,
+    ) -> Result<(), StoreError> {
+        let id = id.to_string();
+        let failed = |source| self.0.failed("remove the snapshot")(source);
         let gone = sqlx::query!("SELECT parent, current FROM snapshots WHERE id = ?", id)
-            .fetch_optional(&mut *whole)
+            .fetch_optional(&mut **whole)
             .await
             .map_err(failed)?;
         let Some(gone) = gone else { return Ok(()) };
         sqlx::query!("UPDATE snapshots SET parent = ? WHERE parent = ?", gone.parent, id)
-            .execute(&mut *whole)
+            .execute(&mut **whole)
             .await
             .map_err(failed)?;
-        sqlx::query!("DELETE FROM snapshots WHERE id = ?", id).execute(&mut *whole).await.map_err(failed)?;
+        sqlx::query!("DELETE FROM snapshots WHERE id = ?", id).execute(&mut **whole).await.map_err(failed)?;
         if gone.current == 1 {
             sqlx::query!("UPDATE snapshots SET current = 1 WHERE id = ?", gone.parent)
-                .execute(&mut *whole)
+                .execute(&mut **whole)
                 .await
                 .map_err(failed)?;
         }
-        whole.commit().await.map_err(failed)
+        Ok(())
     }
 
     /// The present comes after this one from now on.
@@ -209,8 +236,8 @@ impl Snapshots<'_> {
         let vm = vm.to_string();
         let rows = sqlx::query_as!(
             Columns,
-            "SELECT id, vm_id, name, description, tags, reason, schedule_id, keep, parent, current, created_at, memory,
-                    consistency, pause_ms, total_ms, spec, layers
+            "SELECT id, vm_id, name, description, tags, reason, schedule_id, keep, group_snapshot, parent, current,
+                    created_at, memory, consistency, pause_ms, total_ms, spec, layers
              FROM snapshots WHERE vm_id = ? ORDER BY created_at, id",
             vm
         )
@@ -227,8 +254,8 @@ impl Snapshots<'_> {
     pub async fn all(&self) -> Result<Vec<SnapshotRow>, StoreError> {
         let rows = sqlx::query_as!(
             Columns,
-            "SELECT id, vm_id, name, description, tags, reason, schedule_id, keep, parent, current, created_at, memory,
-                    consistency, pause_ms, total_ms, spec, layers
+            "SELECT id, vm_id, name, description, tags, reason, schedule_id, keep, group_snapshot, parent, current,
+                    created_at, memory, consistency, pause_ms, total_ms, spec, layers
              FROM snapshots ORDER BY created_at, id"
         )
         .fetch_all(self.0.readers())
@@ -245,6 +272,7 @@ impl Snapshots<'_> {
             tags: read.json("tags", &columns.tags)?,
             reason: read.one_of("reason", &columns.reason, &SnapshotReason::ALL, SnapshotReason::as_str)?,
             keep: columns.keep != 0,
+            group_snapshot: read.parse_optional("group_snapshot", columns.group_snapshot.as_deref())?,
             parent: read.parse_optional("parent", columns.parent.as_deref())?,
             current: columns.current != 0,
             created_at: read.parse("created_at", &columns.created_at)?,

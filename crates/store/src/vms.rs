@@ -31,6 +31,8 @@ pub struct VmRow {
     pub meta: VmMeta,
     /// The machine a linked clone was made of.
     pub parent: Option<VmId>,
+    /// Whether it is removed when it stops. Said when it is made.
+    pub passing: bool,
     /// When it was defined.
     pub created_at: Timestamp,
     /// When its definition last changed.
@@ -49,6 +51,7 @@ struct Columns {
     attention: Option<String>,
     meta: String,
     parent: Option<String>,
+    passing: i64,
     created_at: String,
     updated_at: String,
 }
@@ -68,10 +71,11 @@ impl Vms<'_> {
         let attention = row.attention.as_ref().map(|body| json("vms.attention", body)).transpose()?;
         let (meta, parent) = (json("vms.meta", &row.meta)?, row.parent.map(|id| id.to_string()));
         let (created_at, updated_at) = (time(row.created_at), time(row.updated_at));
+        let passing = i64::from(row.passing);
         sqlx::query!(
             "INSERT INTO vms (id, name, description, os_type, spec, state, state_since, attention, meta, parent,
-                              created_at, updated_at)
-             VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                              passing, created_at, updated_at)
+             VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
             id,
             row.name,
             row.description,
@@ -82,6 +86,7 @@ impl Vms<'_> {
             attention,
             meta,
             parent,
+            passing,
             created_at,
             updated_at
         )
@@ -163,8 +168,8 @@ impl Vms<'_> {
         let id = id.to_string();
         let columns = sqlx::query_as!(
             Columns,
-            "SELECT id, name, description, os_type, spec, state, state_since, attention, meta, parent, created_at,
-                    updated_at
+            "SELECT id, name, description, os_type, spec, state, state_since, attention, meta, parent, passing,
+                    created_at, updated_at
              FROM vms WHERE id = ?",
             id
         )
@@ -181,8 +186,8 @@ impl Vms<'_> {
     pub async fn by_name(&self, name: &str) -> Result<Option<VmRow>, StoreError> {
         let columns = sqlx::query_as!(
             Columns,
-            "SELECT id, name, description, os_type, spec, state, state_since, attention, meta, parent, created_at,
-                    updated_at
+            "SELECT id, name, description, os_type, spec, state, state_since, attention, meta, parent, passing,
+                    created_at, updated_at
              FROM vms WHERE name = ?",
             name
         )
@@ -199,8 +204,8 @@ impl Vms<'_> {
     pub async fn list(&self) -> Result<Vec<VmRow>, StoreError> {
         let rows = sqlx::query_as!(
             Columns,
-            "SELECT id, name, description, os_type, spec, state, state_since, attention, meta, parent, created_at,
-                    updated_at
+            "SELECT id, name, description, os_type, spec, state, state_since, attention, meta, parent, passing,
+                    created_at, updated_at
              FROM vms ORDER BY name"
         )
         .fetch_all(self.0.readers())
@@ -219,6 +224,7 @@ impl Vms<'_> {
             attention: read.json_optional("attention", columns.attention.as_deref())?,
             meta: read.json("meta", &columns.meta)?,
             parent: read.parse_optional("parent", columns.parent.as_deref())?,
+            passing: columns.passing != 0,
             created_at: read.parse("created_at", &columns.created_at)?,
             updated_at: read.parse("updated_at", &columns.updated_at)?,
             name: columns.name,

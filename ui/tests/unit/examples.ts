@@ -71,6 +71,7 @@ export function makeVm(changes: Partial<VmView> = {}): VmView {
     pending: [],
     meta: { tags: [], group: null, favourite: false, color: null, template: false, autostart: null },
     parent: null,
+    passing: false,
     createdAt: '2026-01-01T00:00:00Z',
     updatedAt: '2026-01-01T00:00:00Z',
     generation: 1,

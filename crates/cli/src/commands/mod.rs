@@ -5,6 +5,7 @@ mod change;
 mod console;
 pub(crate) mod copies;
 mod create;
+pub(crate) mod group;
 pub(crate) mod image;
 mod look;
 mod power;
@@ -71,6 +72,7 @@ async fn with_engine(command: Command, client: &Client, format: Format) -> Resul
         Command::Backup(command) => backup::backup(command, client, format).await,
         Command::Image(command) => image::image(command, client, format).await,
         Command::Snapshot(command) => snapshot::snapshot(command, client, format).await,
+        Command::Group(command) => group::group(command, client, format).await,
         Command::Pool(command) => storage::pool(command, client, format).await,
         Command::Volume(command) => storage::volume(command, client, format).await,
         Command::Schedule(command) => schedule::schedule(command, client, format).await,

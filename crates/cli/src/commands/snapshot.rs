@@ -8,9 +8,9 @@ use jiff::tz::TimeZone;
 use serde_json::json;
 use voidvm_model::contract::VmRef;
 use voidvm_model::snapshot::{
-    Consistency, RestoreTo, Snapshot, SnapshotCompareRequest, SnapshotCreateRequest, SnapshotDifference,
-    SnapshotForkRequest, SnapshotReason, SnapshotRef, SnapshotRestoreRequest, SnapshotTree,
-    SnapshotUpdateRequest,
+    Consistency, RestoreTo, Snapshot, SnapshotBootRequest, SnapshotCompareRequest, SnapshotCreateRequest,
+    SnapshotDifference, SnapshotForkRequest, SnapshotReason, SnapshotRef, SnapshotRestoreRequest,
+    SnapshotTree, SnapshotUpdateRequest,
 };
 use voidvm_model::{ErrorBody, ErrorCode, Operation, OperationResult, SnapshotId, VmId, VmView};
 
@@ -47,6 +47,19 @@ pub(crate) enum SnapshotCommand {
     },
     /// Make new machines of a snapshot, which share its disks.
     Fork(Fork),
+    /// Start a machine made of a snapshot that is thrown away when it stops.
+    Boot {
+        #[command(flatten)]
+        which: One,
+        /// What it is called while it is there; VM-boot without.
+        #[arg(long, value_name = "NEW-VM")]
+        name: Option<String>,
+    },
+    /// Copy all that a machine's disks stand on into their newest layers: they are read faster, and take more room.
+    Flatten {
+        /// Name or id of the machine.
+        vm: String,
+    },
     /// Show what was written and changed between two snapshots, or one and the present.
     Compare {
         #[command(flatten)]
@@ -134,6 +147,8 @@ pub(crate) async fn snapshot(
         }
         SnapshotCommand::Rename { which, new } => rename(which, new, client, format).await,
         SnapshotCommand::Fork(args) => fork(args, client, format).await,
+        SnapshotCommand::Boot { which, name } => boot(which, name, client, format).await,
+        SnapshotCommand::Flatten { vm } => flatten(&client.find(&vm).await?, client, format).await,
         SnapshotCommand::Compare { which, other } => compare(which, other, client, format).await,
     }
 }
@@ -331,6 +346,38 @@ async fn fork(args: Fork, client: &Client, format: Format) -> Result<(), ErrorBo
         (Format::Text, many) => many
             .iter()
             .try_for_each(|vm| line(format_args!("{}: {} ({})", printable(&vm.name), vm.state, vm.id))),
+    }
+}
+
+async fn boot(which: One, name: Option<String>, client: &Client, format: Format) -> Result<(), ErrorBody> {
+    let id = client.find(&which.vm).await?.id;
+    let request = SnapshotBootRequest { id, snapshot: which.snapshot, name };
+    let operation: Operation = client.call("snapshot.boot", &request).await?;
+    let operation = client.finish(operation).await?;
+    let Some(OperationResult::Booted { vm }) = operation.result else {
+        return Err(ErrorBody::new(ErrorCode::Internal, "The engine did not say which machine it started."));
+    };
+    let vm: VmView = client.call("vm.get", &VmRef { id: vm }).await?;
+    match format {
+        Format::Json => document(&vm),
+        Format::Text => {
+            line(format_args!("{}: {} ({}); gone when it stops", printable(&vm.name), vm.state, vm.id))
+        }
+    }
+}
+
+async fn flatten(vm: &VmView, client: &Client, format: Format) -> Result<(), ErrorBody> {
+    let before = tree(client, vm.id).await?.depth;
+    let operation: Operation = client.call("snapshot.flatten", &VmRef { id: vm.id }).await?;
+    client.finish(operation).await?;
+    let now = tree(client, vm.id).await?;
+    match format {
+        Format::Json => document(&now),
+        Format::Text => line(format_args!(
+            "{}: its disks stand on {} layers, before on {before}",
+            printable(&vm.name),
+            now.depth
+        )),
     }
 }
 

@@ -146,6 +146,7 @@ impl Recipe for Restore {
                 VmMeta { autostart: None, ..self.described.meta }
             },
             parent: None,
+            passing: false,
             created_at: now,
             updated_at: now,
         };

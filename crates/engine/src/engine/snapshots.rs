@@ -1,9 +1,9 @@
 //! Machine snapshots.
 
-use voidvm_model::contract::Picture;
+use voidvm_model::contract::{Picture, VmRef};
 use voidvm_model::snapshot::{
-    Snapshot, SnapshotCompareRequest, SnapshotCreateRequest, SnapshotDifference, SnapshotForkRequest,
-    SnapshotRef, SnapshotRestoreRequest, SnapshotTree, SnapshotUpdateRequest,
+    Snapshot, SnapshotBootRequest, SnapshotCompareRequest, SnapshotCreateRequest, SnapshotDifference,
+    SnapshotForkRequest, SnapshotRef, SnapshotRestoreRequest, SnapshotTree, SnapshotUpdateRequest,
 };
 use voidvm_model::{ErrorBody, Operation, Origin, VmId};
 
@@ -77,6 +77,26 @@ impl Engine {
         origin: Origin,
     ) -> Result<Operation, ErrorBody> {
         snapshot::fork(&self.0.shared, request, origin).await
+    }
+
+    /// Starts a machine made of a snapshot that is thrown away when it stops.
+    ///
+    /// # Errors
+    /// What does not hold, with its field.
+    pub async fn boot_snapshot(
+        &self,
+        request: SnapshotBootRequest,
+        origin: Origin,
+    ) -> Result<Operation, ErrorBody> {
+        snapshot::boot(&self.0.shared, request, origin).await
+    }
+
+    /// Copies all that a machine's disks stand on into their newest layers.
+    ///
+    /// # Errors
+    /// No such machine.
+    pub async fn flatten(&self, request: VmRef, origin: Origin) -> Result<Operation, ErrorBody> {
+        snapshot::flatten(&self.0.shared, request, origin).await
     }
 
     /// What differs between two snapshots, or between one and the present.

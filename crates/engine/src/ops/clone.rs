@@ -142,6 +142,7 @@ impl Recipe for CloneRecipe {
             attention: None,
             meta: VmMeta { favourite: false, template: false, autostart: None, ..parent.meta.clone() },
             parent: (self.kind == Kind::Linked).then_some(parent.id),
+            passing: false,
             created_at: now,
             updated_at: now,
             ..parent.clone()

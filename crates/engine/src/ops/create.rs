@@ -151,6 +151,7 @@ async fn plan(
         attention: None,
         meta: request.meta.unwrap_or_default(),
         parent: None,
+        passing: false,
         created_at: now,
         updated_at: now,
     };

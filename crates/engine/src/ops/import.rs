@@ -225,6 +225,7 @@ impl Recipe for Import {
             attention: None,
             meta: VmMeta::default(),
             parent: None,
+            passing: false,
             created_at: now,
             updated_at: now,
         };

@@ -28,6 +28,9 @@ pub(crate) async fn recover(shared: &Arc<Shared>) -> Result<BTreeSet<VmId>, Erro
         tracing::warn!(operation = %operation.id, kind = operation.kind.as_str(), subject = operation.subject, "was interrupted");
     }
     let open = store.journal().open().await.map_err(|error| error.body())?;
+    for made in open.iter().filter(|open| open.intent.action == IntentAction::GroupMake) {
+        snapshot::group::unmake(shared, made).await?;
+    }
     for OpenIntent { intent, .. } in &open {
         // Its files went to the trash; the row was to follow.
         if let (IntentAction::Trash, Some(vm)) = (intent.action, intent.vm_id)
@@ -97,7 +100,8 @@ async fn close_intent(shared: &Shared, rows: &[VmRow], open: OpenIntent) {
         | IntentAction::ImageRemove
         | IntentAction::SnapshotTake
         | IntentAction::SnapshotRestore
-        | IntentAction::SnapshotRemove => {}
+        | IntentAction::SnapshotRemove
+        | IntentAction::GroupMake => {}
         IntentAction::Create => build::undo(&shared.config.machine_dir(vm)),
         IntentAction::Delete | IntentAction::Trash => {
             if let Err(error) = delete::finish(shared, &intent) {

@@ -103,15 +103,25 @@ pub(crate) fn check_tags(field: &str, tags: &[String]) -> Result<(), ErrorBody> 
     Ok(())
 }
 
+/// Checks the name of a group in `field`.
+///
+/// # Errors
+/// [`ErrorCode::InvalidInput`] with the field.
+pub(crate) fn check_group(field: &str, group: &str) -> Result<(), ErrorBody> {
+    if sound(group) {
+        return Ok(());
+    }
+    Err(ErrorBody::invalid(field, "A group cannot be called that.").with_hint("Use 1 to 40 characters."))
+}
+
 /// Checks tags, group and colour.
 ///
 /// # Errors
 /// [`ErrorCode::InvalidInput`] with the field.
 pub(crate) fn check_meta(meta: &VmMeta) -> Result<(), ErrorBody> {
     check_tags("meta.tags", &meta.tags)?;
-    if meta.group.as_deref().is_some_and(|group| !sound(group)) {
-        return Err(ErrorBody::invalid("meta.group", "A group cannot be called that.")
-            .with_hint("Use 1 to 40 characters."));
+    if let Some(group) = &meta.group {
+        check_group("meta.group", group)?;
     }
     if meta.color.as_deref().is_some_and(|color| !COLORS.contains(&color)) {
         return Err(ErrorBody::invalid("meta.color", "There is no such colour.")

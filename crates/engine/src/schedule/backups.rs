@@ -46,6 +46,7 @@ impl Snapshots for EngineBackups {
     async fn list(&self, vm: VmId) -> Result<Vec<TakenSnapshot>, ErrorBody> {
         let found = backup::of_machine(&*self.snapshots.shared()?, &self.to.directory, vm).await?;
         let of = |(backup, tags): (voidvm_model::backup::Backup, Vec<String>)| TakenSnapshot {
+            group: None,
             schedule: tags.iter().find_map(|tag| tag.strip_prefix(TAG)?.parse().ok()),
             id: KeptId::Backup(backup.id),
             name: format!("{:.8}", backup.id),

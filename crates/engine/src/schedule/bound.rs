@@ -61,6 +61,7 @@ impl Snapshots for EngineSnapshots {
             name: one.name,
             created_at: one.created_at,
             keep: one.keep,
+            group: one.group_snapshot,
             parent: one.parent.map(KeptId::Snapshot),
             current: one.current,
             frees: one.frees,
@@ -82,39 +83,32 @@ impl Snapshots for EngineSnapshots {
 
     async fn take(&self, wanted: &[WantedSnapshot]) -> Result<Vec<KeptId>, ErrorBody> {
         let shared = self.shared()?;
-        let mut begun = Vec::with_capacity(wanted.len());
-        for one in wanted {
-            begun.push(snapshot::begin(&shared, one.vm, wish(one), Origin::System).await);
+        let Some(first) = wanted.first() else { return Ok(Vec::new()) };
+        if let Some(group) = &first.group {
+            return take_group(&shared, group, wanted).await;
         }
         let mut taken = Vec::with_capacity(wanted.len());
-        for begun in begun {
-            taken.push(match begun {
-                Ok(operation) => {
-                    ended(&shared, operation).await.and_then(|operation| snapshot_of(&operation))
-                }
-                Err(error) => Err(error),
-            });
+        for one in wanted {
+            let operation = snapshot::begin(&shared, one.vm, wish(one), Origin::System).await?;
+            taken.push(snapshot_of(&ended(&shared, operation).await?)?);
         }
-        if taken.iter().all(Result::is_ok) {
-            return taken.into_iter().collect();
-        }
-        // All of them, or none.
-        for (one, taken) in wanted.iter().zip(&taken) {
-            if let Ok(id) = taken
-                && let Err(error) = self.delete(one.vm, &[*id]).await
-            {
-                tracing::error!(vm = %one.vm, snapshot = one.name, %error, "a snapshot without its group's others could not be removed");
-            }
-        }
-        taken.into_iter().collect()
+        Ok(taken)
     }
 
     async fn delete(&self, vm: VmId, snapshots: &[KeptId]) -> Result<(), ErrorBody> {
         let shared = self.shared()?;
         for snapshot in snapshots {
-            let KeptId::Snapshot(snapshot) = snapshot else { continue };
-            let request = SnapshotRef { id: vm, snapshot: snapshot.to_string() };
-            match snapshot::delete(&shared, request, Origin::System).await {
+            let KeptId::Snapshot(snapshot) = *snapshot else { continue };
+            let rows = shared.store.snapshots().of(vm).await.map_err(|error| error.body())?;
+            let group = rows.iter().find(|row| row.id == snapshot).and_then(|row| row.group_snapshot);
+            let begun = match group {
+                Some(group) => snapshot::group::remove(&shared, group, Origin::System).await,
+                None => {
+                    let request = SnapshotRef { id: vm, snapshot: snapshot.to_string() };
+                    snapshot::delete(&shared, request, Origin::System).await
+                }
+            };
+            match begun {
                 Ok(operation) => ended(&shared, operation).await.map(drop)?,
                 Err(error) if error.code == ErrorCode::NotFound => {}
                 Err(error) => return Err(error),
@@ -145,6 +139,44 @@ pub(super) async fn free_at(dir: PathBuf) -> Result<Bytes, ErrorBody> {
     .await
 }
 
+/// All machines of a group at one instant; under the name of the first, where there is none of that name.
+async fn take_group(
+    shared: &Arc<Shared>,
+    group: &str,
+    wanted: &[WantedSnapshot],
+) -> Result<Vec<KeptId>, ErrorBody> {
+    let vms: Vec<VmId> = wanted.iter().map(|one| one.vm).collect();
+    let Some(first) = wanted.first() else { return Ok(Vec::new()) };
+    let name = snapshot::group::free_name(shared, group, &vms, &first.name).await?;
+    let wish = snapshot::group::GroupWish {
+        group: group.to_owned(),
+        name: Some(name),
+        description: String::new(),
+        reason: voidvm_model::snapshot::SnapshotReason::Schedule,
+        schedule_id: Some(first.schedule.to_string()),
+        memory: memory(first),
+    };
+    let operation = snapshot::group::begin(shared, wish, &vms, Origin::System).await?;
+    let taken = match ended(shared, operation).await?.result {
+        Some(OperationResult::GroupSnapshotted { snapshot, .. }) => snapshot,
+        _ => return Err(ErrorBody::new(ErrorCode::Internal, "The operation did not say what it took.")),
+    };
+    let rows = shared.store.snapshots().all().await.map_err(|error| error.body())?;
+    let part = |vm: VmId| rows.iter().find(|row| row.vm_id == vm && row.group_snapshot == Some(taken));
+    let parts = vms.into_iter().map(|vm| part(vm).map(|row| KeptId::Snapshot(row.id)));
+    parts
+        .collect::<Option<_>>()
+        .ok_or_else(|| ErrorBody::new(ErrorCode::NotFound, "A part of the snapshot has just been removed."))
+}
+
+const fn memory(wanted: &WantedSnapshot) -> snapshot::Memory {
+    match (wanted.disk_only, wanted.freeze) {
+        (false, _) => snapshot::Memory::Kept,
+        (true, false) => snapshot::Memory::Left,
+        (true, true) => snapshot::Memory::LeftFrozen,
+    }
+}
+
 fn wish(wanted: &WantedSnapshot) -> snapshot::Wish {
     snapshot::Wish {
         name: Some(wanted.name.clone()),
@@ -152,11 +184,7 @@ fn wish(wanted: &WantedSnapshot) -> snapshot::Wish {
         tags: Vec::new(),
         reason: voidvm_model::snapshot::SnapshotReason::Schedule,
         schedule_id: Some(wanted.schedule.to_string()),
-        memory: match (wanted.disk_only, wanted.freeze) {
-            (false, _) => snapshot::Memory::Kept,
-            (true, false) => snapshot::Memory::Left,
-            (true, true) => snapshot::Memory::LeftFrozen,
-        },
+        memory: memory(wanted),
     }
 }
 

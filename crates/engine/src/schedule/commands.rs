@@ -263,7 +263,7 @@ impl Scheduler {
         for machine in targets(&row.target, parts.snapshots.machines()) {
             let judged = prune::verdicts(parts, (&row, request.id), &zone, machine.id, None).await;
             let (verdicts, trouble) = match judged {
-                Ok(verdicts) => (verdicts, None),
+                Ok(judged) => (judged.into_iter().map(|one| one.verdict).collect(), None),
                 Err(error) => (Vec::new(), Some(error)),
             };
             let (snapshots, backups) = shown(verdicts);

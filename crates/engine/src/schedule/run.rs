@@ -180,24 +180,25 @@ impl Work {
                 }
             }
         };
-        for machine in done.iter_mut().filter(|_| taken) {
-            let snapshot = machine.snapshot.map(KeptId::Snapshot);
-            // One that does not come up takes the place of none.
-            if let Some(backup) = machine.backup.filter(|_| self.drills()) {
+        if taken && self.drills() {
+            for machine in &mut done {
+                let Some(backup) = machine.backup else { continue };
                 machine.error = scheduler.0.parts.kept(&self.row).drill(backup).await.err();
-                if machine.error.is_some() {
-                    continue;
-                }
             }
-            let fresh = snapshot.or(machine.backup.map(KeptId::Backup));
+        }
+        // Backups go machine by machine. One that does not come up takes the place of none.
+        let together = if self.row.backup.is_some() { 1 } else { done.len().max(1) };
+        let whole = |part: &&mut [MachineRun]| part.iter().all(|machine| machine.error.is_none());
+        for part in done.chunks_mut(together).filter(|_| taken).filter(whole) {
             let mut patience = Patience::new(cancel);
-            machine.error = loop {
-                match self.prune(scheduler, machine.vm_id, fresh, &mut machine.pruned).await {
+            let error = loop {
+                match self.prune(scheduler, part).await {
                     Ok(()) => break None,
                     Err(error) if patience.again(scheduler, &error).await => {}
                     Err(error) => break Some(error),
                 }
             };
+            part.iter_mut().for_each(|machine| machine.error.clone_from(&error));
         }
         self.run.machines.append(&mut done);
         if cancel.is_cancelled() {
@@ -219,8 +220,10 @@ impl Work {
     ) -> Result<(), ErrorBody> {
         let (parts, kept) = (&scheduler.0.parts, scheduler.0.parts.kept(&self.row));
         let mut wanted = Vec::with_capacity(batch.len());
-        for (machine, done) in batch.iter().zip(&mut *done) {
-            self.make_room(scheduler, machine, &mut done.pruned).await?;
+        for machine in batch {
+            self.make_room(scheduler, machine, done).await?;
+        }
+        for machine in batch {
             // A backup is known by its time.
             let there = if self.row.backup.is_some() { Vec::new() } else { kept.list(machine.id).await? };
             let naming = naming(&self.row, &self.clockwork, &machine.name);
@@ -232,6 +235,10 @@ impl Work {
                 schedule: self.row.id,
                 disk_only: self.row.options.disk_only,
                 freeze: self.row.options.freeze,
+                group: match &self.row.target {
+                    ScheduleTarget::Group { name } => Some(name.clone()),
+                    ScheduleTarget::Vm { .. } | ScheduleTarget::Tag { .. } => None,
+                },
             });
         }
         let taken = kept.take(&wanted).await?;

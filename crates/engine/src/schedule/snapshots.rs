@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use jiff::Timestamp;
 use voidvm_model::backup::BackupId;
 use voidvm_model::schedule::ScheduledBackup;
-use voidvm_model::{Bytes, ErrorBody, ScheduleId, SnapshotId, VmId};
+use voidvm_model::{Bytes, ErrorBody, GroupSnapshotId, ScheduleId, SnapshotId, VmId};
 use voidvm_schedule::judge::Candidate;
 
 /// Which snapshot, or which backup.
@@ -46,6 +46,8 @@ pub struct TakenSnapshot {
     pub schedule: Option<ScheduleId>,
     /// Whether it is marked to be kept.
     pub keep: bool,
+    /// The snapshot of a group that it is part of: it is removed with that alone.
+    pub group: Option<GroupSnapshotId>,
     /// The one it came after.
     pub parent: Option<KeptId>,
     /// Whether the present came after it.
@@ -82,6 +84,8 @@ pub struct WantedSnapshot {
     pub disk_only: bool,
     /// Have the guest's agent freeze its file systems.
     pub freeze: bool,
+    /// The group whose machines are taken together.
+    pub group: Option<String>,
 }
 
 /// Who takes and removes snapshots; or makes and removes backups in one repository.
@@ -96,10 +100,12 @@ pub trait Snapshots: std::fmt::Debug + Send + Sync {
     /// Whether a machine has changed since its last snapshot; yes where that cannot be told.
     async fn changed(&self, vm: VmId) -> Result<bool, ErrorBody>;
 
-    /// Takes snapshots of several machines at one instant: all of them, or none. Returns when they are taken, in the same order.
+    /// Takes a snapshot of a machine, or of those of a group at one instant: all of them, or none. Returns when they are taken, in
+    /// the same order.
     async fn take(&self, wanted: &[WantedSnapshot]) -> Result<Vec<KeptId>, ErrorBody>;
 
-    /// Removes snapshots, and returns when they are gone. One that is gone already is no error.
+    /// Removes snapshots, each with those of the other machines where it is part of a group's, and returns when they are gone. One
+    /// that is gone already is no error.
     async fn delete(&self, vm: VmId, snapshots: &[KeptId]) -> Result<(), ErrorBody>;
 
     /// Sees that a backup comes up.

@@ -3,8 +3,10 @@
 use std::sync::Arc;
 
 use voidvm_model::snapshot::SnapshotRef;
-use voidvm_model::{Bytes, ErrorBody, Operation, OperationKind, OperationResult, Origin, SnapshotId};
-use voidvm_store::IntentAction;
+use voidvm_model::{
+    Bytes, ErrorBody, ErrorCode, Operation, OperationKind, OperationResult, Origin, SnapshotId,
+};
+use voidvm_store::{IntentAction, SnapshotRow};
 
 use super::job::{self, Job, blocking};
 use super::{kept, merge, names};
@@ -24,7 +26,11 @@ pub(crate) async fn delete(
 ) -> Result<Operation, ErrorBody> {
     let machine = shared.fleet.get(request.id)?;
     let rows = shared.store.snapshots().of(request.id).await.map_err(|error| error.body())?;
-    let id = names::find(&rows, &request.snapshot)?.id;
+    let row = names::find(&rows, &request.snapshot)?;
+    let id = row.id;
+    if row.group_snapshot.is_some() {
+        return Err(of_group(shared, row).await?);
+    }
     let kind = OperationKind::SnapshotDelete;
     job::begin(shared, machine, (kind, origin, Cancel::Heeded), move |job| async move {
         let loan = job.borrow().await?;
@@ -34,6 +40,21 @@ pub(crate) async fn delete(
         Ok(Some(OperationResult::Removed { bytes: Bytes(before.saturating_sub(after)) }))
     })
     .await
+}
+
+/// Says with what it is removed.
+async fn of_group(shared: &Shared, row: &SnapshotRow) -> Result<ErrorBody, ErrorBody> {
+    let groups = shared.store.groups().all().await.map_err(|error| error.body())?;
+    let group = groups.into_iter().find(|group| Some(group.id) == row.group_snapshot);
+    let (of, name) = group.map(|group| (group.group, group.name)).unwrap_or_default();
+    Ok(ErrorBody::new(
+        ErrorCode::InvalidState,
+        format!("“{}” is part of the snapshot “{name}” of the group “{of}”.", row.name),
+    )
+    .with_field("snapshot")
+    .with_hint("Delete the group's snapshot: it goes as a whole.")
+    .with_detail("group", of)
+    .with_detail("groupSnapshot", row.group_snapshot.map(|id| id.to_string()).unwrap_or_default()))
 }
 
 /// Removes a snapshot of a machine on loan.

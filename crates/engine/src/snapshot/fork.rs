@@ -109,7 +109,8 @@ impl Work {
             if cancel.is_cancelled() {
                 return Err(Stopped::Cancelled);
             }
-            let recipe = ForkRecipe { row: self.row.clone(), name, of: loan.vm.id };
+            let recipe =
+                ForkRecipe { row: self.row.clone(), name, of: loan.vm.id, group: None, stay: Stay::Stays };
             let Made { vm, .. } = build::make(shared, id, recipe, ticket, &cancel).await?;
             let machine = supervisor::spawn(Arc::clone(shared), vm, Begin::Made(self.origin));
             shared.fleet.add(Arc::clone(&machine));
@@ -145,10 +146,22 @@ async fn start_all(shared: &Shared, machines: &[Arc<Machine>], origin: Origin) -
     Ok(())
 }
 
-struct ForkRecipe {
-    row: SnapshotRow,
-    name: String,
-    of: VmId,
+pub(super) struct ForkRecipe {
+    pub(super) row: SnapshotRow,
+    pub(super) name: String,
+    pub(super) of: VmId,
+    /// The group it stands in, where that is another one.
+    pub(super) group: Option<String>,
+    pub(super) stay: Stay,
+}
+
+/// What becomes of a machine when it stops.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Stay {
+    /// It is there.
+    Stays,
+    /// It is removed.
+    Passes,
 }
 
 impl Recipe for ForkRecipe {
@@ -191,8 +204,15 @@ impl Recipe for ForkRecipe {
             state,
             state_since: now,
             attention: None,
-            meta: VmMeta { favourite: false, template: false, autostart: None, ..parent.meta.clone() },
+            meta: VmMeta {
+                favourite: false,
+                template: false,
+                autostart: None,
+                group: self.group.or_else(|| parent.meta.group.clone()),
+                ..parent.meta.clone()
+            },
             parent: Some(self.of),
+            passing: self.stay == Stay::Passes,
             created_at: now,
             updated_at: now,
         };

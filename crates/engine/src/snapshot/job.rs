@@ -1,4 +1,4 @@
-//! One piece of work on a machine's snapshots as an operation: its row, its progress, its end.
+//! One piece of work on the snapshots of a machine, or of several, as an operation: its row, its progress, its end.
 
 use std::future::Future;
 use std::path::PathBuf;
@@ -113,71 +113,127 @@ pub(super) fn given_up() -> ErrorBody {
 pub(crate) async fn begin<F, Fut>(
     shared: &Arc<Shared>,
     machine: Arc<Machine>,
-    (kind, origin, cancel): (OperationKind, Origin, Cancel),
+    how: (OperationKind, Origin, Cancel),
     work: F,
 ) -> Result<Operation, ErrorBody>
 where
     F: FnOnce(Arc<Job>) -> Fut + Send + 'static,
     Fut: Future<Output = Came> + Send + 'static,
 {
-    if shared.closing.is_cancelled() {
-        return Err(ErrorBody::new(ErrorCode::Busy, "voidVM is ending."));
-    }
-    let img = platform::qemu_img(shared.preferences().qemu_binary)?;
     let name = machine.view().name.clone();
-    let ticket = shared.ledger.open_operation(kind, Subject::Vm(machine.id, &name), origin, cancel).await?;
+    let (desk, ticket) = Desk::open(shared, Subject::Vm(machine.id, &name), how).await?;
     let operation = ticket.operation();
-    let job = Arc::new(Job {
-        shared: Arc::clone(shared),
-        machine,
-        img,
-        operation: ticket.id(),
-        origin,
-        cancel: ticket.cancel().clone(),
-        progress: watch::Sender::new(None),
-        sealing: Arc::new(Notify::new()),
-    });
-    shared.builders.spawn(carry_out(job, ticket, work));
+    let job = desk.job(machine);
+    shared.builders.spawn(desk.carry_out(vec![Arc::clone(&job)], ticket, work(job)));
     operation.ok_or_else(|| ErrorBody::new(ErrorCode::Internal, "The operation was lost."))
 }
 
-async fn carry_out<F, Fut>(job: Arc<Job>, mut ticket: Ticket, work: F)
+/// As [`begin`], of all machines of a group; each has a job of its own, and they share the operation.
+///
+/// # Errors
+/// As [`begin`].
+pub(super) async fn begin_together<F, Fut>(
+    shared: &Arc<Shared>,
+    (group, machines): (&str, Vec<Arc<Machine>>),
+    how: (OperationKind, Origin, Cancel),
+    work: F,
+) -> Result<Operation, ErrorBody>
 where
-    F: FnOnce(Arc<Job>) -> Fut + Send + 'static,
+    F: FnOnce(Vec<Arc<Job>>) -> Fut + Send + 'static,
     Fut: Future<Output = Came> + Send + 'static,
 {
-    let shared = Arc::clone(&job.shared);
-    let _watch = end_with_engine(&shared, &job.cancel);
-    ticket.begin();
-    let came = watched(&job, &mut ticket, work(Arc::clone(&job))).await;
-    // Whoever hears of the change finds it there.
-    job.announce();
-    if let Ok(Some(result)) = &came {
-        ticket.result(*result);
-    }
-    ticket.end(match came {
-        Ok(_) => Outcome::Succeeded,
-        Err(error) if error.code == ErrorCode::Cancelled && shared.closing.is_cancelled() => {
-            Outcome::Interrupted
-        }
-        Err(error) if error.code == ErrorCode::Cancelled => Outcome::Cancelled,
-        Err(error) => Outcome::Failed(error.into()),
-    });
+    let (desk, ticket) = Desk::open(shared, Subject::Group(group), how).await?;
+    let operation = ticket.operation();
+    let jobs: Vec<_> = machines.into_iter().map(|machine| desk.job(machine)).collect();
+    shared.builders.spawn(desk.carry_out(jobs.clone(), ticket, work(jobs)));
+    operation.ok_or_else(|| ErrorBody::new(ErrorCode::Internal, "The operation was lost."))
 }
 
-/// Runs the work, and tells its progress as it goes on.
-async fn watched(job: &Job, ticket: &mut Ticket, work: impl Future<Output = Came> + Send) -> Came {
-    let mut done = job.progress.subscribe();
-    tokio::pin!(work);
-    loop {
-        tokio::select! {
-            biased;
-            came = &mut work => return came,
-            () = job.sealing.notified() => ticket.seal(),
-            Ok(()) = done.changed() => {
-                let now = *done.borrow_and_update();
-                if let Some(now) = now {
-                    ticket.progress(now.done, now.total);
+/// What all jobs of one operation share.
+struct Desk {
+    shared: Arc<Shared>,
+    img: QemuImg,
+    operation: OperationId,
+    origin: Origin,
+    cancel: CancellationToken,
+    progress: watch::Sender<Option<Progress>>,
+    sealing: Arc<Notify>,
+}
+
+impl Desk {
+    async fn open(
+        shared: &Arc<Shared>,
+        subject: Subject<'_>,
+        (kind, origin, cancel): (OperationKind, Origin, Cancel),
+    ) -> Result<(Self, Ticket), ErrorBody> {
+        if shared.closing.is_cancelled() {
+            return Err(ErrorBody::new(ErrorCode::Busy, "voidVM is ending."));
+        }
+        let img = platform::qemu_img(shared.preferences().qemu_binary)?;
+        let ticket = shared.ledger.open_operation(kind, subject, origin, cancel).await?;
+        let desk = Self {
+            shared: Arc::clone(shared),
+            img,
+            operation: ticket.id(),
+            origin,
+            cancel: ticket.cancel().clone(),
+            progress: watch::Sender::new(None),
+            sealing: Arc::new(Notify::new()),
+        };
+        Ok((desk, ticket))
+    }
+
+    fn job(&self, machine: Arc<Machine>) -> Arc<Job> {
+        Arc::new(Job {
+            shared: Arc::clone(&self.shared),
+            machine,
+            img: self.img.clone(),
+            operation: self.operation,
+            origin: self.origin,
+            cancel: self.cancel.clone(),
+            progress: self.progress.clone(),
+            sealing: Arc::clone(&self.sealing),
+        })
+    }
+
+    async fn carry_out(
+        self,
+        jobs: Vec<Arc<Job>>,
+        mut ticket: Ticket,
+        work: impl Future<Output = Came> + Send,
+    ) {
+        let _watch = end_with_engine(&self.shared, &self.cancel);
+        ticket.begin();
+        let came = self.watched(&mut ticket, work).await;
+        // Whoever hears of the change finds it there.
+        jobs.iter().for_each(|job| job.announce());
+        if let Ok(Some(result)) = &came {
+            ticket.result(*result);
+        }
+        ticket.end(match came {
+            Ok(_) => Outcome::Succeeded,
+            Err(error) if error.code == ErrorCode::Cancelled && self.shared.closing.is_cancelled() => {
+                Outcome::Interrupted
+            }
+            Err(error) if error.code == ErrorCode::Cancelled => Outcome::Cancelled,
+            Err(error) => Outcome::Failed(error.into()),
+        });
+    }
+
+    /// Runs the work, and tells its progress as it goes on.
+    async fn watched(&self, ticket: &mut Ticket, work: impl Future<Output = Came> + Send) -> Came {
+        let mut done = self.progress.subscribe();
+        tokio::pin!(work);
+        loop {
+            tokio::select! {
+                biased;
+                came = &mut work => return came,
+                () = self.sealing.notified() => ticket.seal(),
+                Ok(()) = done.changed() => {
+                    let now = *done.borrow_and_update();
+                    if let Some(now) = now {
+                        ticket.progress(now.done, now.total);
+                    }
                 }
             }
         }

@@ -19,6 +19,7 @@ use voidvm_qemu::process::RunRecord;
 
 use super::{image, packed};
 use crate::ops::{build, files};
+use crate::run::Run;
 
 const HOME: &str = "snapshots";
 pub(super) const MEMORY: &str = "memory";
@@ -31,6 +32,12 @@ const PICTURE: &str = "screen.png";
 pub(super) struct WhatRan {
     /// Its run; the arguments of a machine that its memory fits.
     pub(super) record: RunRecord,
+}
+
+impl WhatRan {
+    pub(super) fn of(run: &Run) -> Self {
+        Self { record: RunRecord::clone(&run.record()) }
+    }
 }
 
 pub(crate) fn dir(machine_dir: &Path, id: SnapshotId) -> PathBuf {

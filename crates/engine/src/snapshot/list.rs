@@ -8,11 +8,11 @@ use jiff::Timestamp;
 use voidvm_model::contract::Picture;
 use voidvm_model::snapshot::{Snapshot, SnapshotRef, SnapshotTree, SnapshotUpdateRequest};
 use voidvm_model::{Bytes, ErrorBody, Event, Origin, VmId};
-use voidvm_qemu::image;
+use voidvm_qemu::image::Chains;
 use voidvm_store::SnapshotRow;
 
 use super::job::blocking;
-use super::restore::check_whole;
+use super::restore::check_chains;
 use super::take::layer_files;
 use super::{kept, merge, names};
 use crate::ops::{files, update as limits};
@@ -27,19 +27,19 @@ pub(crate) async fn tree(shared: &Arc<Shared>, vm: VmId) -> Result<SnapshotTree,
     let machine = shared.fleet.get(vm)?;
     let rows = shared.store.snapshots().of(vm).await.map_err(|error| error.body())?;
     let dir = shared.config.machine_dir(vm);
-    let mut alone: BTreeMap<PathBuf, bool> = BTreeMap::new();
+    let standing = storage::standing(shared).await?;
+    let mut named: BTreeMap<PathBuf, u32> = BTreeMap::new();
     for base in rows.iter().flat_map(|row| layer_files(&dir, row).into_values()) {
-        let named =
-            rows.iter().filter(|row| layer_files(&dir, row).values().any(|file| *file == base)).count();
-        let nobody = named < 2 && storage::children_of(shared, &base).await?.is_empty();
-        alone.insert(base, nobody);
+        *named.entry(base).or_default() += 1;
     }
-    let unmerged = Bytes(merge::unmerged(shared, vm).await?);
+    let unmerged = Bytes(merge::unmerged(shared, vm, &standing).await?);
     let spec = machine.view().spec.clone();
     blocking(move || {
-        let chains = spec.disks.iter().filter_map(|disk| image::backing_files(&disk.file).ok());
-        let depth = chains.map(|chain| u32::try_from(chain.len()).unwrap_or(u32::MAX)).max().unwrap_or(0);
-        let snapshots = in_order(rows).into_iter().map(|row| shown(&dir, row, &alone)).collect();
+        let mut chains = Chains::default();
+        let depths = spec.disks.iter().filter_map(|disk| chains.backing_files(&disk.file).ok());
+        let depth = depths.map(|chain| u32::try_from(chain.len()).unwrap_or(u32::MAX)).max().unwrap_or(0);
+        let alone = |file: &Path| named.get(file) == Some(&1) && standing.on(file).is_empty();
+        let snapshots = in_order(rows).into_iter().map(|row| shown(&dir, row, &mut chains, alone)).collect();
         Ok(SnapshotTree { snapshots, unmerged, depth })
     })
     .await
@@ -100,15 +100,20 @@ pub(super) async fn taken(shared: &Shared, vm: VmId) -> Result<u64, ErrorBody> {
     .await
 }
 
-fn shown(machine_dir: &Path, row: SnapshotRow, alone: &BTreeMap<PathBuf, bool>) -> Snapshot {
+fn shown(
+    machine_dir: &Path,
+    row: SnapshotRow,
+    chains: &mut Chains,
+    alone: impl Fn(&Path) -> bool,
+) -> Snapshot {
     let own = kept::size(&kept::dir(machine_dir, row.id));
     let layers = layer_files(machine_dir, &row);
     let size = own + layers.values().map(|file| allocated(file)).sum::<u64>();
-    let frees = layers.values().filter(|file| alone.get(*file) == Some(&true)).map(|file| allocated(file));
+    let frees = layers.values().filter(|file| alone(file)).map(|file| allocated(file));
     Snapshot {
         size: Bytes(size),
         frees: Bytes(own + frees.sum::<u64>()),
-        trouble: check_whole(machine_dir, &row).err(),
+        trouble: check_chains(machine_dir, &row, chains).err(),
         id: row.id,
         vm_id: row.vm_id,
         name: row.name,
@@ -116,6 +121,7 @@ fn shown(machine_dir: &Path, row: SnapshotRow, alone: &BTreeMap<PathBuf, bool>) 
         tags: row.tags,
         reason: row.reason,
         keep: row.keep,
+        group_snapshot: row.group_snapshot,
         parent: row.parent,
         current: row.current,
         created_at: row.created_at,

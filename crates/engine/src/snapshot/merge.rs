@@ -17,6 +17,7 @@ use std::sync::{Arc, Weak};
 use futures_util::StreamExt as _;
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
+use voidvm_model::operation::Progress;
 use voidvm_model::spec::DiskFormat;
 use voidvm_model::{
     ErrorBody, ErrorCode, Event, MachineSpec, OperationKind, Origin, StreamItem, VmId, VmState,
@@ -34,7 +35,7 @@ use crate::ops::{build, clone, files};
 use crate::run::Run;
 use crate::shared::Shared;
 use crate::step::step;
-use crate::storage;
+use crate::storage::{self, Standing};
 use crate::supervisor::Machine;
 use crate::supervisor::lend::Loan;
 
@@ -64,6 +65,11 @@ impl Fold {
 
 /// The layers of a machine that nobody names and that can go.
 async fn folds(shared: &Shared, vm: VmId) -> Result<Vec<Fold>, ErrorBody> {
+    let standing = storage::standing(shared).await?;
+    folds_of(shared, vm, &standing).await
+}
+
+async fn folds_of(shared: &Shared, vm: VmId, standing: &Standing) -> Result<Vec<Fold>, ErrorBody> {
     let dir = shared.config.machine_dir(vm);
     let machine = shared.fleet.get(vm)?;
     let (spec, running) = (machine.view().spec.clone(), machine.run().is_some());
@@ -77,19 +83,19 @@ async fn folds(shared: &Shared, vm: VmId) -> Result<Vec<Fold>, ErrorBody> {
         if spec.disks.iter().any(|disk| same_file(&disk.file, &lower)) {
             continue;
         }
-        let children = storage::children_of(shared, &lower).await?;
+        let children = standing.on(&lower);
         // A file may have more names, of which QEMU knows one and those that stand on it another.
         let by_name = |child: &PathBuf| matches!(image::header(child), Ok(Some(header)) if header.backing.as_deref() == Some(lower.as_path()));
         let children: Vec<PathBuf> = children
-            .into_iter()
-            .map(|(child, _)| child)
+            .iter()
+            .map(|(child, _)| child.clone())
             .filter(by_name)
             .filter(|child| is_its_name(child, &spec))
             .collect();
         match children.as_slice() {
             [] if running && names_of(&lower) > 1 => {}
             [] => folds.push(Fold::Drop(lower)),
-            [upper] if is_ours_alone(shared, &dir, upper).await? => {
+            [upper] if is_ours_alone(standing, &dir, upper) => {
                 folds.push(Fold::Into { lower, upper: upper.clone() });
             }
             _ => {}
@@ -99,18 +105,18 @@ async fn folds(shared: &Shared, vm: VmId) -> Result<Vec<Fold>, ErrorBody> {
 }
 
 /// Whether only images of the machine itself stand on one of its own: another machine may have all it stands on open.
-async fn is_ours_alone(shared: &Shared, dir: &Path, image: &Path) -> Result<bool, ErrorBody> {
+pub(super) fn is_ours_alone(standing: &Standing, dir: &Path, image: &Path) -> bool {
     let (mut seen, mut next) = (BTreeSet::new(), vec![image.to_owned()]);
     while let Some(image) = next.pop() {
         if image.parent() != Some(dir) {
-            return Ok(false);
+            return false;
         }
-        let children = storage::children_of(shared, &image).await?;
+        let children = standing.on(&image).iter().map(|(child, _)| child.clone()).collect::<Vec<_>>();
         if seen.insert(image) {
-            next.extend(children.into_iter().map(|(child, _)| child));
+            next.extend(children);
         }
     }
-    Ok(true)
+    true
 }
 
 /// Whether an image is not only the second name of a disk that is written to.
@@ -124,8 +130,8 @@ fn names_of(file: &Path) -> u64 {
 }
 
 /// What layers nobody names take.
-pub(super) async fn unmerged(shared: &Shared, vm: VmId) -> Result<u64, ErrorBody> {
-    Ok(folds(shared, vm).await?.iter().map(|fold| allocated(fold.lower())).sum())
+pub(super) async fn unmerged(shared: &Shared, vm: VmId, standing: &Standing) -> Result<u64, ErrorBody> {
+    Ok(folds_of(shared, vm, standing).await?.iter().map(|fold| allocated(fold.lower())).sum())
 }
 
 /// Merges what can be merged; what cannot is tried again later.
@@ -233,7 +239,7 @@ async fn takes_name(lower: &Path, upper: &Path) -> Result<(), ErrorBody> {
 }
 
 /// Is cancelled with either of two.
-fn either(one: &CancellationToken, other: &CancellationToken) -> CancellationToken {
+pub(super) fn either(one: &CancellationToken, other: &CancellationToken) -> CancellationToken {
     let both = one.child_token();
     let (seen, end) = (other.clone(), both.clone());
     tokio::spawn(async move {
@@ -246,7 +252,7 @@ fn either(one: &CancellationToken, other: &CancellationToken) -> CancellationTok
 }
 
 /// Whether a machine that runs has this image open.
-fn is_open(run: &Run, file: &Path) -> bool {
+pub(super) fn is_open(run: &Run, file: &Path) -> bool {
     let record = run.record();
     let chains = record.spec.disks.iter().filter_map(|disk| image::backing_files(&disk.file).ok());
     chains.flatten().any(|open| open == file)
@@ -290,7 +296,7 @@ async fn live(job: &Job, loan: &Loan, run: &Run, lower: &Path, upper: &Path) -> 
         let arguments = json!({
             "device": root, "top-node": up, "base-node": low, "backing-file": name(upper),
         });
-        block_job(run, &qmp, "block-commit", arguments, &cancel).await?;
+        block_job(run, &qmp, ("block-commit", arguments), &cancel, &|_| ()).await?;
         step("merge: committed by QEMU");
         close(run, upper).await;
         step("merge: layer closed");
@@ -306,7 +312,7 @@ async fn live(job: &Job, loan: &Loan, run: &Run, lower: &Path, upper: &Path) -> 
         arguments["base-node"] = node_of(run, &qmp, &below).await?.into();
         arguments["backing-file"] = name(&below).into();
     }
-    block_job(run, &qmp, "block-stream", arguments, &cancel).await?;
+    block_job(run, &qmp, ("block-stream", arguments), &cancel, &|_| ()).await?;
     step("merge: streamed by QEMU");
     flush(&qmp, &up).await?;
     step("merge: flushed");
@@ -314,6 +320,30 @@ async fn live(job: &Job, loan: &Loan, run: &Run, lower: &Path, upper: &Path) -> 
     step("merge: streamed layer closed");
     remove_all_names(lower)?;
     step("merge: streamed layer removed");
+    Ok(())
+}
+
+/// Copies all that an image of a running machine stands on into it, and closes what it stood on.
+///
+/// # Errors
+/// What QEMU says; the image shows what it showed.
+pub(super) async fn stream_all(
+    job: &Job,
+    loan: &Loan,
+    run: &Run,
+    (into, below): (&Path, &[PathBuf]),
+    told: &(dyn Fn(Progress) + Sync),
+) -> Result<(), ErrorBody> {
+    let qmp = run.qmp()?;
+    let node = node_of(run, &qmp, into).await?;
+    let cancel = either(&job.cancel, &loan.recall);
+    block_job(run, &qmp, ("block-stream", json!({"device": node})), &cancel, told).await?;
+    step("flatten: streamed by QEMU");
+    flush(&qmp, &node).await?;
+    step("flatten: flushed");
+    for file in below.iter().filter(|file| !is_open(run, file)) {
+        close(run, file).await;
+    }
     Ok(())
 }
 
@@ -334,9 +364,9 @@ async fn flush(qmp: &Qmp, node: &str) -> Result<(), ErrorBody> {
 async fn block_job(
     run: &Run,
     qmp: &Qmp,
-    command: &'static str,
-    mut arguments: Value,
+    (command, mut arguments): (&'static str, Value),
     cancel: &CancellationToken,
+    far: &(dyn Fn(Progress) + Sync),
 ) -> Result<(), ErrorBody> {
     arguments["job-id"] = JOB.into();
     arguments["auto-dismiss"] = false.into();
@@ -365,6 +395,8 @@ async fn block_job(
                 }
             };
         }
+        let count = |key: &str| now.get(key).and_then(Value::as_u64).unwrap_or(0);
+        far(Progress { done: count("current-progress"), total: count("total-progress") });
         if cancel.is_cancelled() && !told {
             told = true;
             drop(call(qmp, "job-cancel", json!({"id": JOB})).await);

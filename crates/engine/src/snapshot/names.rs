@@ -33,7 +33,11 @@ pub(super) fn check(name: &str, rows: &[SnapshotRow]) -> Result<(), ErrorBody> {
 
 /// A name that no snapshot of the machine has: the wanted one, or with a number behind it.
 pub(crate) fn free(wanted: &str, rows: &[SnapshotRow]) -> String {
-    let taken = |name: &str| rows.iter().any(|row| row.name == name);
+    free_of(wanted, |name| rows.iter().any(|row| row.name == name))
+}
+
+/// A name that is not taken: the wanted one, or with a number behind it.
+pub(super) fn free_of(wanted: &str, taken: impl Fn(&str) -> bool) -> String {
     if !taken(wanted) {
         return wanted.to_owned();
     }

@@ -15,7 +15,7 @@ use voidvm_model::spec::DiskFormat;
 use voidvm_model::{
     ErrorBody, ErrorCode, MachineSpec, Operation, OperationKind, OperationStatus, Origin, VmState,
 };
-use voidvm_qemu::image as disks;
+use voidvm_qemu::image::{self as disks, Chains};
 use voidvm_store::{IntentAction, SnapshotRow};
 
 use super::job::{self, Came, Job, blocking};
@@ -65,12 +65,24 @@ pub(crate) async fn restore(
 /// # Errors
 /// [`ErrorCode::ImageMissing`] with the file.
 pub(super) fn check_whole(machine_dir: &Path, row: &SnapshotRow) -> Result<(), ErrorBody> {
+    check_chains(machine_dir, row, &mut Chains::default())
+}
+
+/// As [`check_whole`], of one of several snapshots that have files in common.
+///
+/// # Errors
+/// As [`check_whole`].
+pub(super) fn check_chains(
+    machine_dir: &Path,
+    row: &SnapshotRow,
+    chains: &mut Chains,
+) -> Result<(), ErrorBody> {
     let lost = |path: &Path, error: &std::io::Error| {
         files::io_error(path, error)
             .with_hint(format!("The snapshot “{}” cannot be used without it; put it back.", row.name))
     };
     for file in layer_files(machine_dir, row).values() {
-        disks::backing_files(file).map_err(|missing| lost(&missing.path, &missing.source))?;
+        chains.backing_files(file).map_err(|missing| lost(&missing.path, &missing.source))?;
     }
     if row.memory {
         let memory = kept::memory(&kept::dir(machine_dir, row.id));
@@ -84,7 +96,7 @@ async fn carry_out(job: &Arc<Job>, row: &SnapshotRow, to: RestoreTo, discard_pre
     check_whole(&job.machine_dir(), row)?;
     let was = loan.vm.state;
     if !discard_present && was != VmState::Suspended && was != VmState::Broken && !runs_disposable(&loan) {
-        let name = names::free(&format!("before “{}”", shortened(&row.name)), &job.rows().await?);
+        let name = names::free(&safety_name(&row.name), &job.rows().await?);
         let wish = Wish {
             name: Some(name),
             description: String::new(),
@@ -95,12 +107,7 @@ async fn carry_out(job: &Arc<Job>, row: &SnapshotRow, to: RestoreTo, discard_pre
         };
         take(job, &loan, wish).await?;
     } else if !discard_present && was == VmState::Suspended {
-        return Err(ErrorBody::new(
-            ErrorCode::InvalidState,
-            format!("“{}” is suspended: its memory would be thrown away.", loan.vm.name),
-        )
-        .with_field("discardPresent")
-        .with_hint("Start it first, or say that the present state may be lost."));
+        return Err(would_be_lost(&loan));
     }
     let with_memory = row.memory && to != RestoreTo::Stopped;
     let dir = kept::dir(&job.machine_dir(), row.id);
@@ -115,15 +122,7 @@ async fn carry_out(job: &Arc<Job>, row: &SnapshotRow, to: RestoreTo, discard_pre
     let plan = Plan { dir: dir.clone(), machine_dir: job.machine_dir(), row: row.clone(), with_memory };
     let intent = job.intend(IntentAction::SnapshotRestore, plan.to_files()).await?;
     step("restore: intended");
-    let spec = {
-        let (plan, present) = (plan.clone(), loan.vm.spec.clone());
-        blocking(move || plan.put_in_place(&present)).await?
-    };
-    machine.redefine(&loan, spec).await?;
-    step("restore: defined");
-    job.shared.store.snapshots().make_current(job.vm(), row.id).await.map_err(|error| error.body())?;
-    step("restore: current");
-    machine.refilled(&loan).await?;
+    put(job, &loan, &plan).await?;
     job.settled(intent).await;
     merge::quietly(job, &loan).await;
     drop(loan);
@@ -138,12 +137,40 @@ async fn carry_out(job: &Arc<Job>, row: &SnapshotRow, to: RestoreTo, discard_pre
     Ok(None)
 }
 
-fn runs_disposable(loan: &Loan) -> bool {
+/// Makes a machine at rest what the snapshot shows. Its intent is in the journal.
+///
+/// # Errors
+/// What the file system or the store says; done again, it goes on.
+pub(super) async fn put(job: &Job, loan: &Loan, plan: &Plan) -> Result<(), ErrorBody> {
+    let spec = {
+        let (plan, present) = (plan.clone(), job.machine.view().spec.clone());
+        blocking(move || plan.put_in_place(&present)).await?
+    };
+    job.machine.redefine(loan, spec).await?;
+    step("restore: defined");
+    let current = job.shared.store.snapshots().make_current(job.vm(), plan.row.id).await;
+    current.map_err(|error| error.body())?;
+    step("restore: current");
+    job.machine.refilled(loan).await
+}
+
+pub(super) fn runs_disposable(loan: &Loan) -> bool {
     loan.run.as_ref().is_some_and(|run| run.record().disposable)
 }
 
-fn shortened(name: &str) -> String {
-    name.chars().take(80).collect()
+/// What the present is called when it is kept before a restore.
+pub(super) fn safety_name(of: &str) -> String {
+    format!("before “{}”", of.chars().take(80).collect::<String>())
+}
+
+/// Memory of a suspended machine cannot be kept.
+pub(super) fn would_be_lost(loan: &Loan) -> ErrorBody {
+    ErrorBody::new(
+        ErrorCode::InvalidState,
+        format!("“{}” is suspended: its memory would be thrown away.", loan.vm.name),
+    )
+    .with_field("discardPresent")
+    .with_hint("Start it first, or say that the present state may be lost.")
 }
 
 /// Starts the machine and waits until it runs.
@@ -169,7 +196,7 @@ pub(super) struct Plan {
 
 impl Plan {
     /// The files of its intent: the snapshot's directory, and its memory where that is wanted.
-    fn to_files(&self) -> Vec<PathBuf> {
+    pub(super) fn to_files(&self) -> Vec<PathBuf> {
         let memory = self.with_memory.then(|| kept::memory(&self.dir));
         std::iter::once(self.dir.clone()).chain(memory).collect()
     }

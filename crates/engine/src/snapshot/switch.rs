@@ -185,7 +185,9 @@ impl Switch {
             if self.opened.contains(&layer.disk) {
                 let node = json!({"node-name": layers::node_of(&layer.over)});
                 if let Err(error) = call(&self.qmp, "blockdev-del", node).await {
-                    tracing::debug!(disk = %layer.disk, %error, "an overlay nobody uses stays open");
+                    // Perhaps it was put on and the answer was lost: then the guest writes to it.
+                    tracing::warn!(disk = %layer.disk, %error, "an overlay stays open");
+                    continue;
                 }
             }
             // What QEMU knows by its own name needs no layer's.
@@ -332,6 +334,12 @@ pub(super) async fn take(
     taken
 }
 
+pub(super) fn cannot_freeze() -> ErrorBody {
+    ErrorBody::new(ErrorCode::InvalidState, "A guest that is held cannot freeze its file systems.")
+        .with_field("freeze")
+        .with_hint("Resume it first, or take the snapshot without freezing.")
+}
+
 async fn held_and_turned(
     job: &Job,
     loan: &Loan,
@@ -343,12 +351,7 @@ async fn held_and_turned(
     let status = run::status(&qmp, COMMAND_TIMEOUT).await.map_err(|error| error.body())?;
     let running = status == GuestStatus::Running;
     if freeze && !running {
-        return Err(ErrorBody::new(
-            ErrorCode::InvalidState,
-            "A guest that is held cannot freeze its file systems.",
-        )
-        .with_field("freeze")
-        .with_hint("Resume it first, or take the snapshot without freezing."));
+        return Err(cannot_freeze());
     }
     if freeze {
         guest::freeze(run).await?;

@@ -6,21 +6,21 @@
 //! ```
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
 
 use jiff::Timestamp;
 use voidvm_model::snapshot::{Consistency, SnapshotCreateRequest, SnapshotReason};
 use voidvm_model::{
-    DeviceId, ErrorBody, ErrorCode, MachineSpec, Operation, OperationKind, OperationResult, Origin,
-    SnapshotId, VmId, VmState,
+    DeviceId, ErrorBody, ErrorCode, GroupSnapshotId, MachineSpec, Operation, OperationKind, OperationResult,
+    Origin, SnapshotId, VmId, VmState,
 };
 use voidvm_store::{Intent, IntentAction, IntentId, OpenIntent, SnapshotRow};
 
 use super::job::{self, Job, blocking};
 use super::layers::{self, Layer};
-use super::{kept, merge, names, recover, stream, switch};
+use super::{flatten, kept, merge, names, recover, stream, switch};
 use crate::ledger::Cancel;
 use crate::ops::{clone, files, update};
 use crate::run::Run;
@@ -52,22 +52,31 @@ pub(crate) enum Memory {
     LeftFrozen,
 }
 
-impl Wish {
-    fn of(request: SnapshotCreateRequest) -> Result<(VmId, Self), ErrorBody> {
-        if request.freeze && !request.disk_only {
-            return Err(ErrorBody::invalid(
+impl Memory {
+    /// As two words of a request say it.
+    ///
+    /// # Errors
+    /// [`ErrorCode::InvalidInput`] when they contradict each other.
+    #[expect(clippy::fn_params_excessive_bools, reason = "they are fields of the request")]
+    pub(super) fn wanted(disk_only: bool, freeze: bool) -> Result<Self, ErrorBody> {
+        match (disk_only, freeze) {
+            (false, false) => Ok(Self::Kept),
+            (true, false) => Ok(Self::Left),
+            (true, true) => Ok(Self::LeftFrozen),
+            (false, true) => Err(ErrorBody::invalid(
                 "freeze",
                 "Freezing the guest's file systems is for snapshots without memory.",
             )
-            .with_hint("Ask for diskOnly too, or leave freeze out: with memory nothing is lost."));
+            .with_hint("Ask for diskOnly too, or leave freeze out: with memory nothing is lost.")),
         }
+    }
+}
+
+impl Wish {
+    fn of(request: SnapshotCreateRequest) -> Result<(VmId, Self), ErrorBody> {
+        let memory = Memory::wanted(request.disk_only, request.freeze)?;
         update::check_description(&request.description)?;
         update::check_tags("tags", &request.tags)?;
-        let memory = match (request.disk_only, request.freeze) {
-            (false, _) => Memory::Kept,
-            (true, false) => Memory::Left,
-            (true, true) => Memory::LeftFrozen,
-        };
         let wish = Self {
             name: request.name,
             description: request.description,
@@ -120,6 +129,7 @@ pub(crate) async fn begin(
         let loan = job.borrow().await?;
         let taken = take(&job, &loan, wish).await?;
         drop(loan);
+        flatten::look(&job.shared, job.vm()).await;
         Ok(Some(OperationResult::Snapshotted { snapshot: taken.id, pause_ms: taken.pause_ms }))
     })
     .await
@@ -138,7 +148,6 @@ pub(super) struct Held {
 /// # Errors
 /// What does not allow it, or why it failed: then there is no snapshot and the machine goes on.
 pub(crate) async fn take(job: &Job, loan: &Loan, wish: Wish) -> Result<Taken, ErrorBody> {
-    let (began, machine_dir) = (Instant::now(), job.machine_dir());
     let rows = job.rows().await?;
     let name = match &wish.name {
         Some(name) => {
@@ -147,64 +156,160 @@ pub(crate) async fn take(job: &Job, loan: &Loan, wish: Wish) -> Result<Taken, Er
         }
         None => names::free(&names::of_now("snapshot", Timestamp::now()), &rows),
     };
-    let spec = spec_of(loan)?;
-    let disks = layers::writable(&machine_dir, &spec)?;
-    let id = SnapshotId::new();
-    let dir = kept::dir(&machine_dir, id);
-    let layers = layers::plan(&machine_dir, &disks, loan.run.as_ref().map(|run| run.record()).as_deref());
-    let files = layers::to_files(dir.clone(), &layers);
-    let intent = job.intend(IntentAction::SnapshotTake, files).await?;
-    step("take: intended");
+    let mut attempt = Attempt::begin(job, loan, &rows).await?;
     let done = async {
-        kept::make(&dir)?;
-        step("take: directory made");
-        let (held, layers) = if let Some(run) = &loan.run {
-            take_picture(run, &dir).await;
-            (live(job, loan, run, &dir, &layers, wish.memory).await?, layers.clone())
-        } else {
-            let layers = at_rest(&machine_dir, &dir, layers.clone()).await?;
-            let held =
-                Held { at: Timestamp::now(), memory: false, consistency: Consistency::Whole, pause_ms: None };
-            (held, layers)
+        attempt.make_ready(loan).await?;
+        let held = match &loan.run {
+            Some(run) => live(job, loan, run, &attempt, wish.memory).await?,
+            None => attempt.at_rest(&job.machine_dir()).await?,
         };
-        {
-            let dir = dir.clone();
-            blocking(move || kept::sync(&dir)).await?;
-        }
-        step("take: synced");
-        let row = SnapshotRow {
-            id,
-            vm_id: job.vm(),
-            name,
+        let row = attempt.finish(job.vm(), Label { name, ..Label::of(wish) }, &held).await?;
+        job.shared.store.snapshots().insert(&row).await.map_err(|error| error.body())?;
+        step("take: in the store");
+        Ok(Taken { id: row.id, pause_ms: held.pause_ms })
+    };
+    let done: Result<Taken, ErrorBody> = done.await;
+    if done.is_ok() {
+        job.settled(attempt.intent).await;
+    } else {
+        attempt.undo(job, loan).await;
+    }
+    job.announce();
+    done
+}
+
+/// What a snapshot is called and said of.
+#[derive(Clone, Debug)]
+pub(super) struct Label {
+    pub(super) name: String,
+    pub(super) description: String,
+    pub(super) tags: Vec<String>,
+    pub(super) reason: SnapshotReason,
+    pub(super) schedule_id: Option<String>,
+    pub(super) group_snapshot: Option<GroupSnapshotId>,
+}
+
+impl Label {
+    fn of(wish: Wish) -> Self {
+        Self {
+            name: wish.name.unwrap_or_default(),
             description: wish.description,
             tags: wish.tags,
             reason: wish.reason,
             schedule_id: wish.schedule_id,
+            group_snapshot: None,
+        }
+    }
+}
+
+/// A snapshot that is being made: there is none before its row.
+pub(super) struct Attempt {
+    pub(super) id: SnapshotId,
+    pub(super) dir: PathBuf,
+    pub(super) layers: Vec<Layer>,
+    pub(super) intent: IntentId,
+    spec: MachineSpec,
+    parent: Option<SnapshotId>,
+    began: Instant,
+}
+
+impl Attempt {
+    /// Makes sure that there can be one, and writes down what is about to be done.
+    ///
+    /// # Errors
+    /// What does not allow it; then nothing was made.
+    pub(super) async fn begin(job: &Job, loan: &Loan, rows: &[SnapshotRow]) -> Result<Self, ErrorBody> {
+        let (began, machine_dir) = (Instant::now(), job.machine_dir());
+        let spec = spec_of(loan)?;
+        let disks = layers::writable(&machine_dir, &spec)?;
+        let id = SnapshotId::new();
+        let dir = kept::dir(&machine_dir, id);
+        let layers = layers::plan(&machine_dir, &disks, loan.run.as_ref().map(|run| run.record()).as_deref());
+        let files = layers::to_files(dir.clone(), &layers);
+        let intent = job.intend(IntentAction::SnapshotTake, files).await?;
+        step("take: intended");
+        let parent = rows.iter().find(|row| row.current).map(|row| row.id);
+        Ok(Self { id, dir, layers, intent, spec, parent, began })
+    }
+
+    /// Makes its directory, with a picture of a machine that runs.
+    ///
+    /// # Errors
+    /// What the file system says.
+    pub(super) async fn make_ready(&self, loan: &Loan) -> Result<(), ErrorBody> {
+        kept::make(&self.dir)?;
+        step("take: directory made");
+        if let Some(run) = &loan.run {
+            take_picture(run, &self.dir).await;
+        }
+        Ok(())
+    }
+
+    /// Takes the disks of a machine that rests.
+    ///
+    /// # Errors
+    /// What the file system says.
+    pub(super) async fn at_rest(&mut self, machine_dir: &Path) -> Result<Held, ErrorBody> {
+        self.layers = at_rest(machine_dir, &self.dir, self.layers.clone()).await?;
+        Ok(Held { at: Timestamp::now(), memory: false, consistency: Consistency::Whole, pause_ms: None })
+    }
+
+    /// Forces all of it to the disk; the row that makes it a snapshot.
+    ///
+    /// # Errors
+    /// What the file system says.
+    pub(super) async fn finish(
+        &self,
+        vm_id: VmId,
+        label: Label,
+        held: &Held,
+    ) -> Result<SnapshotRow, ErrorBody> {
+        let dir = self.dir.clone();
+        blocking(move || kept::sync(&dir)).await?;
+        step("take: synced");
+        Ok(SnapshotRow {
+            id: self.id,
+            vm_id,
+            name: label.name,
+            description: label.description,
+            tags: label.tags,
+            reason: label.reason,
+            schedule_id: label.schedule_id,
             keep: false,
-            parent: rows.iter().find(|row| row.current).map(|row| row.id),
+            group_snapshot: label.group_snapshot,
+            parent: self.parent,
             current: true,
             created_at: held.at,
             memory: held.memory,
             consistency: held.consistency,
             pause_ms: held.pause_ms,
-            total_ms: u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX),
-            spec: spec.clone(),
-            layers: layers.iter().map(|layer| (layer.disk.clone(), layer.name())).collect::<BTreeMap<_, _>>(),
+            total_ms: u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX),
+            spec: self.spec.clone(),
+            layers: self.layers.iter().map(|layer| (layer.disk.clone(), layer.name())).collect(),
+        })
+    }
+
+    /// Takes back what was made of it. Of a process that lives, layers that were put on and could not be named are left to
+    /// whoever sees its end.
+    pub(super) async fn undo(&self, job: &Job, loan: &Loan) {
+        if let Err(error) = kept::remove(&self.dir) {
+            tracing::error!(%error, "a file of a snapshot that was not taken is left");
+        }
+        let intent = Intent {
+            operation_id: job.operation,
+            vm_id: Some(job.vm()),
+            action: IntentAction::SnapshotTake,
+            files: layers::to_files(self.dir.clone(), &self.layers),
         };
-        job.shared.store.snapshots().insert(&row).await.map_err(|error| error.body())?;
-        step("take: in the store");
-        Ok(Taken { id, pause_ms: held.pause_ms })
-    };
-    let done: Result<Taken, ErrorBody> = done.await;
-    if done.is_ok() {
-        job.settled(intent).await;
-    } else {
-        undo(job, loan, (intent, &dir), &layers).await;
+        let open = OpenIntent { id: self.intent, intent, begun_at: Timestamp::now() };
+        match loan.run.as_ref().filter(|_| job.machine.run().is_some()) {
+            None => recover::at_rest(&job.shared, &open).await,
+            Some(run) if switch::is_settled(run, &self.layers).await => job.settled(self.intent).await,
+            Some(_) => job.shared.unfinished.add(job.vm(), open),
+        }
         // A layer that was put on all the same is nobody's.
         merge::quietly(job, loan).await;
     }
-    job.announce();
-    done
 }
 
 /// The hardware a snapshot has: what runs, or what the next start would have.
@@ -260,11 +365,11 @@ async fn live(
     job: &Job,
     loan: &Loan,
     run: &Arc<Run>,
-    dir: &Path,
-    layers: &[Layer],
+    attempt: &Attempt,
     memory: Memory,
 ) -> Result<Held, ErrorBody> {
-    let switch = switch::Switch::prepare(run, &job.machine_dir(), dir, layers).await?;
+    let dir = &attempt.dir;
+    let switch = switch::Switch::prepare(run, &job.machine_dir(), dir, &attempt.layers).await?;
     let held = match memory {
         Memory::Kept => stream::take(job, loan, run, dir, switch).await?,
         Memory::Left | Memory::LeftFrozen => {
@@ -272,7 +377,7 @@ async fn live(
         }
     };
     step("take: guest goes on");
-    kept::write(dir, &kept::WhatRan { record: voidvm_qemu::process::RunRecord::clone(&run.record()) })?;
+    kept::write(dir, &kept::WhatRan::of(run))?;
     Ok(held)
 }
 
@@ -283,27 +388,7 @@ async fn take_picture(run: &Run, dir: &Path) {
     }
 }
 
-/// Takes back what was made of a snapshot that is not to be. Of a process that lives, layers that were put on and could not be
-/// named are left to whoever sees its end.
-async fn undo(job: &Job, loan: &Loan, (id, dir): (IntentId, &Path), layers: &[Layer]) {
-    if let Err(error) = kept::remove(dir) {
-        tracing::error!(%error, "a file of a snapshot that was not taken is left");
-    }
-    let intent = Intent {
-        operation_id: job.operation,
-        vm_id: Some(job.vm()),
-        action: IntentAction::SnapshotTake,
-        files: layers::to_files(dir.to_owned(), layers),
-    };
-    let open = OpenIntent { id, intent, begun_at: Timestamp::now() };
-    match loan.run.as_ref().filter(|_| job.machine.run().is_some()) {
-        None => recover::at_rest(&job.shared, &open).await,
-        Some(run) if switch::is_settled(run, layers).await => job.settled(id).await,
-        Some(_) => job.shared.unfinished.add(job.vm(), open),
-    }
-}
-
 /// The frozen file of each disk a snapshot holds.
-pub(super) fn layer_files(machine_dir: &Path, row: &SnapshotRow) -> BTreeMap<DeviceId, std::path::PathBuf> {
+pub(super) fn layer_files(machine_dir: &Path, row: &SnapshotRow) -> BTreeMap<DeviceId, PathBuf> {
     row.layers.iter().map(|(disk, name)| (disk.clone(), machine_dir.join(name))).collect()
 }

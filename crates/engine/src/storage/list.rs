@@ -178,24 +178,26 @@ pub(super) async fn allocated(shared: &Arc<Shared>, places: Vec<Place>) -> Resul
     .await
 }
 
-/// The images that stand on a file, as far as voidVM knows, each with the machine it belongs to.
+/// What stands on what, as the headers of all images say at one instant.
+pub(crate) struct Standing(Children);
+
+impl Standing {
+    /// The images that stand on a file, each with the machine it belongs to.
+    pub(crate) fn on(&self, file: &Path) -> &[(PathBuf, Option<String>)] {
+        let known = std::fs::metadata(file).ok().and_then(|metadata| self.0.get(&inode(&metadata)));
+        known.map_or(&[], Vec::as_slice)
+    }
+}
+
+/// Reads the header of every image voidVM knows of, once.
 ///
 /// # Errors
 /// The store's.
-pub(crate) async fn children_of(
-    shared: &Shared,
-    file: &Path,
-) -> Result<Vec<(PathBuf, Option<String>)>, ErrorBody> {
+pub(crate) async fn standing(shared: &Shared) -> Result<Standing, ErrorBody> {
     let places = pools::places(shared).await?;
     let claims = Claims::of(shared);
     let library = shared.config.data_dir.join("images");
-    let file = file.to_owned();
-    blocking(move || {
-        let Ok(metadata) = std::fs::metadata(&file) else { return Ok(Vec::new()) };
-        let mut children = children(places.iter(), &claims, &library);
-        Ok(children.remove(&inode(&metadata)).unwrap_or_default())
-    })
-    .await
+    blocking(move || Ok(Standing(children(places.iter(), &claims, &library)))).await
 }
 
 /// Why a file is in a pool's list.

@@ -39,7 +39,7 @@ use voidvm_model::{ErrorBody, Operation, Origin, PoolId};
 use crate::shared::Shared;
 
 pub(crate) use hold::Holds;
-pub(crate) use list::{children_of, format_below};
+pub(crate) use list::{Standing, format_below, standing};
 pub(crate) use recover::recover;
 pub(crate) use space::{NEXT_TO_NOTHING, Room, watch};
 pub(crate) use target::check_childless;

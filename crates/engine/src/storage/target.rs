@@ -152,7 +152,7 @@ impl Target {
 /// # Errors
 /// As [`childless`]; the store's.
 pub(crate) async fn check_childless(shared: &Shared, file: &Path) -> Result<(), ErrorBody> {
-    childless(file, &list::children_of(shared, file).await?)
+    childless(file, list::standing(shared).await?.on(file))
 }
 
 /// Makes sure that no image stands on a file.

@@ -34,6 +34,7 @@ use crate::ops::{launch, power};
 use crate::pending;
 use crate::run::{Live, Run};
 use crate::shared::Shared;
+use crate::suspend::Then;
 use crate::{disposable, suspend};
 
 /// What a new supervisor begins with.
@@ -166,6 +167,7 @@ fn view(vm: &VmRow, run: Option<&Run>, problems: &Problems, operation: Option<Op
         pending,
         meta: vm.meta.clone(),
         parent: vm.parent,
+        passing: vm.passing,
         created_at: vm.created_at,
         updated_at: vm.updated_at,
         generation: 0,
@@ -299,7 +301,7 @@ impl Driver {
     fn begin(&mut self) {
         let Some(job) = self.queue.front_mut() else { return };
         let gate = match job.order {
-            Order::Start | Order::StartDisposable => Some(&self.shared.starts),
+            Order::Start | Order::StartHeld | Order::StartDisposable => Some(&self.shared.starts),
             Order::Stop { .. } => Some(&self.shared.stops),
             _ => None,
         };
@@ -314,7 +316,7 @@ impl Driver {
         self.because = job.origin;
         let qmp = self.live.as_ref().and_then(|live| live.run.monitor());
         match order {
-            Order::Start | Order::StartDisposable => {
+            Order::Start | Order::StartHeld | Order::StartDisposable => {
                 let how = match (order, self.vm.state) {
                     (_, VmState::Suspended) => How::Resumed,
                     (Order::StartDisposable, _) => How::Disposable,
@@ -433,7 +435,8 @@ impl Driver {
             self.because = job.origin;
         }
         self.work = Some(if self.resuming {
-            let load = suspend::load(run, self.machine_dir());
+            let held = self.queue.front().is_some_and(|job| matches!(job.order, Order::StartHeld));
+            let load = suspend::load(run, self.machine_dir(), if held { Then::Held } else { Then::GoesOn });
             Box::pin(async move { Step::Done(load.await) })
         } else {
             Box::pin(power::command(run.monitor(), power::Command::Resume))
@@ -482,8 +485,9 @@ impl Driver {
             match order {
                 // QEMU has said so before it answered, and perhaps that the guest is held again since.
                 Order::Resume => self.ask_pulse(),
-                Order::Start | Order::StartDisposable => {
-                    self.enter(VmState::Running);
+                Order::Start | Order::StartHeld | Order::StartDisposable => {
+                    let held = self.resuming && matches!(order, Order::StartHeld);
+                    self.enter(if held { VmState::Paused } else { VmState::Running });
                     // It may have been changed since its arguments were made.
                     self.begin_apply();
                 }
@@ -495,7 +499,7 @@ impl Driver {
             }
         }
         match (order, result) {
-            (Order::Start | Order::StartDisposable, Err(body)) => {
+            (Order::Start | Order::StartHeld | Order::StartDisposable, Err(body)) => {
                 // The process lives and the guest never ran: as if it had not been started.
                 if let Some(live) = &mut self.live {
                     live.ending = true;

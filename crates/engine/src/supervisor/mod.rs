@@ -36,6 +36,8 @@ const MAILBOX: usize = 32;
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Order {
     Start,
+    /// A suspended guest is loaded and held: others are to go on with it. Any other is started.
+    StartHeld,
     /// What the guest writes is thrown away when it stops.
     StartDisposable,
     Stop {
@@ -77,7 +79,7 @@ impl Order {
 
     pub(crate) const fn action(self) -> Action {
         match self {
-            Self::Start | Self::StartDisposable => Action::Start,
+            Self::Start | Self::StartHeld | Self::StartDisposable => Action::Start,
             Self::Stop { .. } => Action::Stop,
             Self::ForceOff => Action::ForceOff,
             Self::Pause => Action::Pause,

@@ -15,6 +15,7 @@ use crate::hotplug::{self, Problems};
 use crate::ledger::{Cancel, Outcome, Subject};
 use crate::ops::update;
 use crate::pending;
+use crate::snapshot;
 
 impl Driver {
     pub(super) async fn on_message(&mut self, message: Message) {
@@ -65,6 +66,9 @@ impl Driver {
             )
             .with_hint("Clone it and start the clone, or make it a machine again."));
         }
+        if self.vm.passing && action == policy::Action::Suspend {
+            return Err(snapshot::not_kept(&self.vm));
+        }
         if order.is_disposable() && self.vm.state == VmState::Suspended {
             return Err(ErrorBody::new(
                 ErrorCode::InvalidState,
@@ -97,6 +101,7 @@ impl Driver {
         }
         let cancel = match order {
             Order::Start
+            | Order::StartHeld
             | Order::StartDisposable
             | Order::Stop { .. }
             | Order::Suspend
@@ -257,7 +262,7 @@ impl Driver {
         match (job.order, job.begun) {
             // It sees the token, and makes the guest go on, or leaves clones as they are; or it is too late for that.
             (Order::Suspend | Order::Delete { .. }, true) => job.ticket.cancel().cancel(),
-            (Order::Start | Order::StartDisposable, true) => match &mut self.live {
+            (Order::Start | Order::StartHeld | Order::StartDisposable, true) => match &mut self.live {
                 // Its launch sees the token, ends the process it started, and says so.
                 None => job.ticket.cancel().cancel(),
                 // Held before the guest's first instruction, or just let go.
@@ -292,7 +297,11 @@ impl Driver {
                 if job.begun
                     && matches!(
                         job.order,
-                        Order::Start | Order::StartDisposable | Order::Suspend | Order::Delete { .. }
+                        Order::Start
+                            | Order::StartHeld
+                            | Order::StartDisposable
+                            | Order::Suspend
+                            | Order::Delete { .. }
                     ) =>
             {
                 job.told = true;

@@ -54,6 +54,7 @@ pub fn row(name: &str, spec: MachineSpec) -> VmRow {
         attention: None,
         meta: VmMeta::default(),
         parent: None,
+        passing: false,
         created_at: now,
         updated_at: now,
     }

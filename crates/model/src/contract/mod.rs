@@ -146,10 +146,26 @@ macro_rules! for_each_command {
             snapshot_delete "snapshot.delete" Operation Delete "/vms/{id}/snapshots/{snapshot}" Admin: SnapshotRef => Operation;
             /// Make new machines of a snapshot, which share its disks.
             snapshot_fork "snapshot.fork" Operation Post "/vms/{id}/snapshots/{snapshot}/fork" Admin: SnapshotForkRequest => Operation;
+            /// Start a machine made of a snapshot that is thrown away when it stops.
+            snapshot_boot "snapshot.boot" Operation Post "/vms/{id}/snapshots/{snapshot}/boot" Admin: SnapshotBootRequest => Operation;
+            /// Copy all that a machine's disks stand on into their newest layers; takes room, and snapshots keep theirs.
+            snapshot_flatten "snapshot.flatten" Operation Post "/vms/{id}/flatten" Operate: VmRef => Operation;
             /// What differs between two snapshots, or between one and the present.
             snapshot_compare "snapshot.compare" Query Get "/vms/{id}/snapshots/{snapshot}/compare" Read: SnapshotCompareRequest => SnapshotDifference;
             /// The screen at the instant of a snapshot, as a small picture.
             snapshot_picture "snapshot.picture" Query Get "/vms/{id}/snapshots/{snapshot}/picture" Read: SnapshotRef => Option<Picture>;
+            /// The groups machines stand in, or that there are snapshots of, by name.
+            group_list "group.list" Query Get "/groups" Read: Empty => Vec<Group>;
+            /// The snapshots of a group, oldest first.
+            group_snapshot_list "group.snapshot.list" Query Get "/groups/{group}/snapshots" Read: GroupRef => Vec<GroupSnapshot>;
+            /// Take a snapshot of all machines of a group at one instant: of all of them, or of none.
+            group_snapshot_create "group.snapshot.create" Operation Post "/groups/{group}/snapshots" Operate: GroupSnapshotCreateRequest => Operation;
+            /// Take all machines of a group back to one instant; the present is kept as another snapshot of the group first.
+            group_snapshot_restore "group.snapshot.restore" Operation Post "/groups/{group}/snapshots/{snapshot}/restore" Operate: GroupSnapshotRestoreRequest => Operation;
+            /// Remove a snapshot of a group, with those of its machines.
+            group_snapshot_delete "group.snapshot.delete" Operation Delete "/groups/{group}/snapshots/{snapshot}" Admin: GroupSnapshotRef => Operation;
+            /// Make a new group of machines of a snapshot of one, which share its disks.
+            group_snapshot_fork "group.snapshot.fork" Operation Post "/groups/{group}/snapshots/{snapshot}/fork" Admin: GroupSnapshotForkRequest => Operation;
             /// Every schedule, by name.
             schedule_list "schedule.list" Query Get "/schedules" Read: Empty => Vec<Schedule>;
             /// One schedule.
@@ -266,6 +282,10 @@ pub mod commands {
         BackupDrillRequest, BackupForgetRequest, BackupInitRequest, BackupList, BackupListRequest,
         BackupRepository, BackupRestoreRequest, BackupRunRequest, BackupVerifyRequest,
     };
+    pub use crate::group::{
+        Group, GroupRef, GroupSnapshot, GroupSnapshotCreateRequest, GroupSnapshotForkRequest,
+        GroupSnapshotRef, GroupSnapshotRestoreRequest,
+    };
     pub use crate::guest_os::{OsDetectRequest, OsListRequest, OsPreset};
     pub use crate::image::{
         CatalogueEntry, ImageDownloadRequest, ImageImportRequest, ImageRef, ImageUpdateRequest, LibraryImage,
@@ -278,8 +298,8 @@ pub mod commands {
     };
     pub use crate::settings::SettingsView;
     pub use crate::snapshot::{
-        Snapshot, SnapshotCompareRequest, SnapshotCreateRequest, SnapshotDifference, SnapshotForkRequest,
-        SnapshotRef, SnapshotRestoreRequest, SnapshotTree, SnapshotUpdateRequest,
+        Snapshot, SnapshotBootRequest, SnapshotCompareRequest, SnapshotCreateRequest, SnapshotDifference,
+        SnapshotForkRequest, SnapshotRef, SnapshotRestoreRequest, SnapshotTree, SnapshotUpdateRequest,
     };
     pub use crate::spec::MachineFile;
     pub use crate::storage::{

@@ -24,7 +24,7 @@ use voidvm_model::system::{ImageInfo, ImageKind};
 use voidvm_model::{Bytes, ErrorBody, ErrorCode};
 
 pub use make::CopyProgress;
-pub use overlay::{ChainError, Header, backing_files, header, overlay};
+pub use overlay::{ChainError, Chains, Header, backing_files, header, overlay};
 use sniff::Found;
 pub use sniff::{Packing, is_web_page, packing};
 pub use volume::{Allocation, Repair};

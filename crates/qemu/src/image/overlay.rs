@@ -8,6 +8,7 @@
 //! ```
 //! Invariants: the format of the image below is always stated in the header; the path is absolute; nothing is replaced.
 
+use std::collections::HashMap;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::OpenOptionsExt;
@@ -105,20 +106,40 @@ pub struct ChainError {
 /// # Errors
 /// The file of the chain that cannot be read, and why.
 pub fn backing_files(path: &Path) -> Result<Vec<PathBuf>, ChainError> {
-    let mut files = Vec::new();
-    let mut next = Some(path.to_owned());
-    while let Some(path) = next.take_if(|_| files.len() < 200) {
-        let found = match header(&path) {
-            Ok(found) => found,
-            Err(source) => return Err(ChainError { path, source }),
-        };
+    Chains::default().backing_files(path)
+}
+
+/// Reads chains that have files in common: each header once.
+#[derive(Debug, Default)]
+pub struct Chains(HashMap<PathBuf, Option<PathBuf>>);
+
+impl Chains {
+    /// As [`backing_files`].
+    ///
+    /// # Errors
+    /// As [`backing_files`].
+    pub fn backing_files(&mut self, path: &Path) -> Result<Vec<PathBuf>, ChainError> {
+        let mut files = Vec::new();
+        let mut next = Some(path.to_owned());
+        while let Some(path) = next.take_if(|_| files.len() < 200) {
+            next = match self.0.get(&path) {
+                Some(below) => below.clone(),
+                None => self.read(&path)?,
+            };
+            files.push(path);
+        }
+        Ok(files)
+    }
+
+    fn read(&mut self, path: &Path) -> Result<Option<PathBuf>, ChainError> {
+        let found = header(path).map_err(|source| ChainError { path: path.to_owned(), source })?;
         // A name without a directory is beside the file that has it.
-        next = found
+        let below = found
             .and_then(|header| header.backing)
             .map(|below| path.parent().map_or_else(|| below.clone(), |dir| dir.join(&below)));
-        files.push(path);
+        self.0.insert(path.to_owned(), below.clone());
+        Ok(below)
     }
-    Ok(files)
 }
 
 /// Makes an empty overlay of `size` bytes on `backing`, which need not be there yet; on the disk when this returns.

@@ -47,6 +47,7 @@ pub(crate) fn vm(name: &str) -> VmRow {
             tags: vec!["lab".to_owned()], group: Some("第一组".to_owned()), ..VmMeta::default()
         },
         parent: None,
+        passing: true,
         state: VmState::Crashed,
         state_since: at(1),
         attention: Some(

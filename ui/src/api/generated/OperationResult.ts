@@ -2,7 +2,9 @@
 import type { BackupId } from "./BackupId";
 import type { Bytes } from "./Bytes";
 import type { DrillProof } from "./DrillProof";
+import type { GroupSnapshotId } from "./GroupSnapshotId";
 import type { SnapshotId } from "./SnapshotId";
+import type { VmId } from "./VmId";
 import type { VolumeCheck } from "./VolumeCheck";
 
 /**
@@ -27,6 +29,22 @@ bytes: Bytes, } | { "kind": "snapshotted",
 snapshot: SnapshotId, 
 /**
  * How long the guest was held, in milliseconds; none where nothing ran.
+ */
+pauseMs: number | null, } | { "kind": "booted", 
+/**
+ * Which.
+ */
+vm: VmId, } | { "kind": "group_snapshotted", 
+/**
+ * Which.
+ */
+snapshot: GroupSnapshotId, 
+/**
+ * From when the first guest was held to when the last one was, in milliseconds; none where fewer than two ran.
+ */
+spreadMs: number | null, 
+/**
+ * The longest a guest was held, in milliseconds; none where nothing ran.
  */
 pauseMs: number | null, } | { "kind": "backed_up", 
 /**

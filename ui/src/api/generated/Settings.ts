@@ -46,6 +46,10 @@ preparedSnapshots: number,
  */
 stopTimeoutSeconds: number, 
 /**
+ * How many layers a disk may stand on before what they hold is copied together, 8 to 150: a disk is read through all of them.
+ */
+maxDiskLayers: number, 
+/**
  * The QEMU to run; found on PATH when empty.
  */
 qemuBinary: string, 

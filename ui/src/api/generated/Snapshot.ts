@@ -2,6 +2,7 @@
 import type { Bytes } from "./Bytes";
 import type { Consistency } from "./Consistency";
 import type { ErrorBody } from "./ErrorBody";
+import type { GroupSnapshotId } from "./GroupSnapshotId";
 import type { MachineSpec } from "./MachineSpec";
 import type { SnapshotId } from "./SnapshotId";
 import type { SnapshotReason } from "./SnapshotReason";
@@ -39,6 +40,10 @@ reason: SnapshotReason,
  * Whether retention leaves it alone.
  */
 keep: boolean, 
+/**
+ * The snapshot of a group that it is part of: it is removed with that alone.
+ */
+groupSnapshot: GroupSnapshotId | null, 
 /**
  * The snapshot it came after.
  */

@@ -69,6 +69,10 @@ meta: VmMeta,
  */
 parent: VmId | null, 
 /**
+ * Whether it is removed when it stops: it was made of a snapshot to be thrown away.
+ */
+passing: boolean, 
+/**
  * When it was defined.
  */
 createdAt: string, 

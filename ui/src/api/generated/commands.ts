@@ -17,6 +17,13 @@ import type { DoctorReport } from './DoctorReport'
 import type { Done } from './Done'
 import type { Empty } from './Empty'
 import type { FilesListRequest } from './FilesListRequest'
+import type { Group } from './Group'
+import type { GroupRef } from './GroupRef'
+import type { GroupSnapshot } from './GroupSnapshot'
+import type { GroupSnapshotCreateRequest } from './GroupSnapshotCreateRequest'
+import type { GroupSnapshotForkRequest } from './GroupSnapshotForkRequest'
+import type { GroupSnapshotRef } from './GroupSnapshotRef'
+import type { GroupSnapshotRestoreRequest } from './GroupSnapshotRestoreRequest'
 import type { GuestInfo } from './GuestInfo'
 import type { Health } from './Health'
 import type { HostStats } from './HostStats'
@@ -57,6 +64,7 @@ import type { ScheduleUpdateRequest } from './ScheduleUpdateRequest'
 import type { SettingsUpdateRequest } from './SettingsUpdateRequest'
 import type { SettingsView } from './SettingsView'
 import type { Snapshot } from './Snapshot'
+import type { SnapshotBootRequest } from './SnapshotBootRequest'
 import type { SnapshotCompareRequest } from './SnapshotCompareRequest'
 import type { SnapshotCreateRequest } from './SnapshotCreateRequest'
 import type { SnapshotDifference } from './SnapshotDifference'
@@ -152,6 +160,15 @@ export type { ExportFormat } from './ExportFormat'
 export type { FileOwner } from './FileOwner'
 export type { FilesListRequest } from './FilesListRequest'
 export type { Firmware } from './Firmware'
+export type { Group } from './Group'
+export type { GroupMember } from './GroupMember'
+export type { GroupRef } from './GroupRef'
+export type { GroupSnapshot } from './GroupSnapshot'
+export type { GroupSnapshotCreateRequest } from './GroupSnapshotCreateRequest'
+export type { GroupSnapshotForkRequest } from './GroupSnapshotForkRequest'
+export type { GroupSnapshotId } from './GroupSnapshotId'
+export type { GroupSnapshotRef } from './GroupSnapshotRef'
+export type { GroupSnapshotRestoreRequest } from './GroupSnapshotRestoreRequest'
 export type { GuestAddress } from './GuestAddress'
 export type { GuestClock } from './GuestClock'
 export type { GuestInfo } from './GuestInfo'
@@ -248,6 +265,7 @@ export type { Share } from './Share'
 export type { ShareKind } from './ShareKind'
 export type { SkipReason } from './SkipReason'
 export type { Snapshot } from './Snapshot'
+export type { SnapshotBootRequest } from './SnapshotBootRequest'
 export type { SnapshotCompareRequest } from './SnapshotCompareRequest'
 export type { SnapshotCreateRequest } from './SnapshotCreateRequest'
 export type { SnapshotDifference } from './SnapshotDifference'
@@ -374,10 +392,26 @@ export interface Commands {
   'snapshot.delete': { request: SnapshotRef; reply: Operation }
   /** Make new machines of a snapshot, which share its disks. */
   'snapshot.fork': { request: SnapshotForkRequest; reply: Operation }
+  /** Start a machine made of a snapshot that is thrown away when it stops. */
+  'snapshot.boot': { request: SnapshotBootRequest; reply: Operation }
+  /** Copy all that a machine's disks stand on into their newest layers; takes room, and snapshots keep theirs. */
+  'snapshot.flatten': { request: VmRef; reply: Operation }
   /** What differs between two snapshots, or between one and the present. */
   'snapshot.compare': { request: SnapshotCompareRequest; reply: SnapshotDifference }
   /** The screen at the instant of a snapshot, as a small picture. */
   'snapshot.picture': { request: SnapshotRef; reply: Picture | null }
+  /** The groups machines stand in, or that there are snapshots of, by name. */
+  'group.list': { request: Empty; reply: Array<Group> }
+  /** The snapshots of a group, oldest first. */
+  'group.snapshot.list': { request: GroupRef; reply: Array<GroupSnapshot> }
+  /** Take a snapshot of all machines of a group at one instant: of all of them, or of none. */
+  'group.snapshot.create': { request: GroupSnapshotCreateRequest; reply: Operation }
+  /** Take all machines of a group back to one instant; the present is kept as another snapshot of the group first. */
+  'group.snapshot.restore': { request: GroupSnapshotRestoreRequest; reply: Operation }
+  /** Remove a snapshot of a group, with those of its machines. */
+  'group.snapshot.delete': { request: GroupSnapshotRef; reply: Operation }
+  /** Make a new group of machines of a snapshot of one, which share its disks. */
+  'group.snapshot.fork': { request: GroupSnapshotForkRequest; reply: Operation }
   /** Every schedule, by name. */
   'schedule.list': { request: Empty; reply: Array<Schedule> }
   /** One schedule. */
@@ -517,8 +551,16 @@ export const commandKinds = {
   'snapshot.restore': 'operation',
   'snapshot.delete': 'operation',
   'snapshot.fork': 'operation',
+  'snapshot.boot': 'operation',
+  'snapshot.flatten': 'operation',
   'snapshot.compare': 'query',
   'snapshot.picture': 'query',
+  'group.list': 'query',
+  'group.snapshot.list': 'query',
+  'group.snapshot.create': 'operation',
+  'group.snapshot.restore': 'operation',
+  'group.snapshot.delete': 'operation',
+  'group.snapshot.fork': 'operation',
   'schedule.list': 'query',
   'schedule.get': 'query',
   'schedule.create': 'mutation',

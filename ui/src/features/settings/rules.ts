@@ -17,6 +17,7 @@ const BOUNDS = {
   maxConcurrentStops: [1, 64],
   preparedSnapshots: [0, 20],
   stopTimeoutSeconds: [1, 3600],
+  maxDiskLayers: [8, 150],
   localApiPort: [1024, 65_535],
 } as const satisfies Partial<Record<Key, readonly [number, number]>>;
 

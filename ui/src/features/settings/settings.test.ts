@@ -12,6 +12,7 @@ describe('settings', () => {
       ['maxConcurrentStarts', 1, 64],
       ['maxConcurrentStops', 1, 64],
       ['preparedSnapshots', 0, 20],
+      ['maxDiskLayers', 8, 150],
       ['stopTimeoutSeconds', 1, 3600],
       ['localApiPort', 1024, 65_535],
     ] as const) {

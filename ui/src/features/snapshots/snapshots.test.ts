@@ -27,6 +27,7 @@ function snapshot(id: string, hours: number, changes: Partial<Snapshot> = {}): S
     tags: [],
     reason: 'manual',
     keep: false,
+    groupSnapshot: null,
     parent: null,
     current: false,
     createdAt: new Date(BASE + hours * HOUR).toISOString(),

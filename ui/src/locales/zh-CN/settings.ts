@@ -36,6 +36,8 @@ export default {
   prepared: '预先准备、可立即恢复的快照数量',
   preparedHint:
     '每台虚拟机最新的几个快照，以及最近使用的一个：约十分之一秒即可恢复，但会再占用与其内存相当的空间。0 表示关闭。',
+  layers: '磁盘层数上限',
+  layersHint: '每个快照增加一层。超过上限时会在后台将其复制为一层，这会占用空间。',
   qemu: '使用的 QEMU',
   qemuHint: '留空则使用已安装的 QEMU。正在运行的虚拟机不受影响。',
   qemuChoose: '选择要使用的 QEMU',

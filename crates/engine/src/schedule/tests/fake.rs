@@ -112,6 +112,7 @@ impl Snapshots for Fake {
                 created_at: now,
                 schedule: Some(one.schedule),
                 keep: false,
+                group: None,
                 parent,
                 current: true,
                 frees: Bytes(10),

@@ -322,6 +322,7 @@ mod tests {
 
     fn row(second: i64, reason: SnapshotReason, memory: bool) -> SnapshotRow {
         SnapshotRow {
+            group_snapshot: None,
             id: SnapshotId::new(),
             vm_id: VmId::new(),
             name: second.to_string(),

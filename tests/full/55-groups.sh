@@ -1,0 +1,6 @@
+#!/bin/bash
+# Groups: three real guests that count what they send each other, before and after; kills of the owner and of QEMU.
+set -euo pipefail
+cd "$(dirname "$(realpath "$0")")/../.."
+VOIDVM_FULL=1 cargo nextest run -p voidvm-engine --test groups --no-capture
+VOIDVM_CRASH_ROUNDS=80 cargo nextest run -p voidvm-tests --test group_crash --no-capture
