@@ -52,7 +52,7 @@ fn main() -> ExitCode {
 
 async fn run(cli: Cli, format: Format) -> Result<ExitCode, ErrorBody> {
     let config = Config::load(&Overrides { data_dir: cli.data_dir })?;
-    commands::run(cli.command, config, format).await
+    Box::pin(commands::run(cli.command, config, format)).await
 }
 
 /// Help and versions are no errors; what was not understood is, in the shape that was asked for.

@@ -227,12 +227,12 @@ async fn restore(args: Restore, client: &Client, format: Format) -> Result<(), E
     let operation: Operation = client.call("group.snapshot.restore", &request).await?;
     client.finish(operation).await?;
     let of = |vm: &VmView| wanted.members.iter().any(|member| member.vm_id == vm.id);
-    show(machines(client).await?.into_iter().filter(of).collect(), format)
+    show(&machines(client).await?.into_iter().filter(of).collect::<Vec<_>>(), format)
 }
 
-fn show(vms: Vec<VmView>, format: Format) -> Result<(), ErrorBody> {
+fn show(vms: &[VmView], format: Format) -> Result<(), ErrorBody> {
     match format {
-        Format::Json => document(&vms),
+        Format::Json => document(vms),
         Format::Text => vms
             .iter()
             .try_for_each(|vm| line(format_args!("{}: {} ({})", printable(&vm.name), vm.state, vm.id))),
@@ -249,7 +249,7 @@ async fn fork(args: Fork, client: &Client, format: Format) -> Result<(), ErrorBo
     let operation: Operation = client.call("group.snapshot.fork", &request).await?;
     client.finish(operation).await?;
     let made = |vm: &VmView| vm.meta.group.as_ref() == Some(&request.name);
-    show(machines(client).await?.into_iter().filter(made).collect(), format)
+    show(&machines(client).await?.into_iter().filter(made).collect::<Vec<_>>(), format)
 }
 
 /// Whether a person has said yes already.

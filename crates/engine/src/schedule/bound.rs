@@ -101,12 +101,11 @@ impl Snapshots for EngineSnapshots {
             let KeptId::Snapshot(snapshot) = *snapshot else { continue };
             let rows = shared.store.snapshots().of(vm).await.map_err(|error| error.body())?;
             let group = rows.iter().find(|row| row.id == snapshot).and_then(|row| row.group_snapshot);
-            let begun = match group {
-                Some(group) => snapshot::group::remove(&shared, group, Origin::System).await,
-                None => {
-                    let request = SnapshotRef { id: vm, snapshot: snapshot.to_string() };
-                    snapshot::delete(&shared, request, Origin::System).await
-                }
+            let begun = if let Some(group) = group {
+                snapshot::group::remove(&shared, group, Origin::System).await
+            } else {
+                let request = SnapshotRef { id: vm, snapshot: snapshot.to_string() };
+                snapshot::delete(&shared, request, Origin::System).await
             };
             match begun {
                 Ok(operation) => ended(&shared, operation).await.map(drop)?,
@@ -157,9 +156,9 @@ async fn take_group(
         memory: memory(first),
     };
     let operation = snapshot::group::begin(shared, wish, &vms, Origin::System).await?;
-    let taken = match ended(shared, operation).await?.result {
-        Some(OperationResult::GroupSnapshotted { snapshot, .. }) => snapshot,
-        _ => return Err(ErrorBody::new(ErrorCode::Internal, "The operation did not say what it took.")),
+    let result = ended(shared, operation).await?.result;
+    let Some(OperationResult::GroupSnapshotted { snapshot: taken, .. }) = result else {
+        return Err(ErrorBody::new(ErrorCode::Internal, "The operation did not say what it took."));
     };
     let rows = shared.store.snapshots().all().await.map_err(|error| error.body())?;
     let part = |vm: VmId| rows.iter().find(|row| row.vm_id == vm && row.group_snapshot == Some(taken));

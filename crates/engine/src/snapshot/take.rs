@@ -57,7 +57,6 @@ impl Memory {
     ///
     /// # Errors
     /// [`ErrorCode::InvalidInput`] when they contradict each other.
-    #[expect(clippy::fn_params_excessive_bools, reason = "they are fields of the request")]
     pub(super) fn wanted(disk_only: bool, freeze: bool) -> Result<Self, ErrorBody> {
         match (disk_only, freeze) {
             (false, false) => Ok(Self::Kept),
