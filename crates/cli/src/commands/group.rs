@@ -232,7 +232,7 @@ async fn restore(args: Restore, client: &Client, format: Format) -> Result<(), E
 
 fn show(vms: &[VmView], format: Format) -> Result<(), ErrorBody> {
     match format {
-        Format::Json => document(vms),
+        Format::Json => document(&vms),
         Format::Text => vms
             .iter()
             .try_for_each(|vm| line(format_args!("{}: {} ({})", printable(&vm.name), vm.state, vm.id))),
