@@ -16,12 +16,18 @@ use voidvm_model::{Bytes, ErrorCode, OperationId, OperationStatus, Origin, VmId,
 use voidvm_store::{Intent, IntentAction};
 use voidvm_testkit::{Plan, wait_until_async};
 
+/// Runs a tool on disks; layers may be merged just now, which is waited for.
 fn run(program: &str, args: &[&str]) -> String {
-    let output = Command::new(program).args(args).output().unwrap();
-    let text =
-        String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{program} {args:?}: {text}");
-    text
+    voidvm_testkit::wait_until(common::SOON, "disks nobody works on", || {
+        let output = Command::new(program).args(args).output().unwrap();
+        let text =
+            String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
+        if text.contains("Failed to get") {
+            return None;
+        }
+        assert!(output.status.success(), "{program} {args:?}: {text}");
+        Some(text)
+    })
 }
 
 /// Writes a pattern into one MiB of a disk.

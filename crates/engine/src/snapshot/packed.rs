@@ -308,7 +308,7 @@ mod tests {
     #[tokio::test]
     async fn memory_is_packed_and_read_back() {
         let dir = tempfile::tempdir().unwrap();
-        let content = noise(1 << 20).repeat(4);
+        let content = noise(64 << 10).repeat(64);
         memory(dir.path(), &content);
         assert_eq!(read(dir.path()), content);
         let Packed { before, after } = packed(dir.path()).await;
