@@ -17,8 +17,8 @@ use sqlx::sqlite::{
 
 use crate::error::{classify, classify_io};
 use crate::{
-    BackupMarks, History, Images, Journal, Operations, Pools, Schedules, SettingsTable, Snapshots, StoreError,
-    Vms,
+    BackupMarks, History, Images, Journal, Operations, Pools, Schedules, SettingsTable, Snapshots,
+    StoreError, Vms,
 };
 
 /// The database's name in the data directory.
