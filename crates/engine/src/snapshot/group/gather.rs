@@ -5,6 +5,10 @@
 //!               guest is held for its rest ─▶ whoever called holds the others
 //! ```
 //! A guest whose stream has come to its end waits, held; without the line it would do so until the slowest of them is there.
+//!
+//! QEMU asks again and again which pages were written to, and while it asks a translated guest that runs, it can miss one for good
+//! (the translator remembers a page as told of just after QEMU has forgotten it). The line is in the first pass, before it asks
+//! for the first time; translated guests are held there, and the rest is longer.
 
 use std::time::Duration;
 
@@ -13,6 +17,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 use voidvm_model::ErrorBody;
 use voidvm_model::operation::Progress;
+use voidvm_model::vm::ActiveAccel;
 
 use super::super::stream::{Going, Pace, Stream};
 
@@ -44,7 +49,8 @@ const fn place(was: Place, running: bool, held: bool, known: bool, left: u64, li
     }
 }
 
-/// Waits until one of the guests is held and all others are as good as there; of guests that do not run, until all is written.
+/// Waits until one of the guests is held and all others are as good as there, or until all are at the line; of guests that do not
+/// run, until all is written.
 ///
 /// # Errors
 /// When one of them fails.
@@ -57,6 +63,9 @@ pub(super) async fn gather(
     }
     to_the_line(streams, progress).await?;
     let running: Vec<&Stream> = streams.iter().copied().filter(|stream| stream.running).collect();
+    if running.iter().any(|stream| stream.run.record().accel == ActiveAccel::Tcg) {
+        return Ok(());
+    }
     for released in join_all(running.iter().map(|stream| stream.pace(Pace::Free))).await {
         released?;
     }

@@ -20,7 +20,7 @@ use voidvm_qemu::qmp::{COMMAND_TIMEOUT, Qmp};
 use voidvm_store::{GroupMemberRow, GroupSnapshotRow, SnapshotRow};
 
 use super::super::job::{self, Job, given_up};
-use super::super::stream::{self, Stream};
+use super::super::stream::{self, Pace, Stream};
 use super::super::switch::{self, Switch, call};
 use super::super::take::{Attempt, Held, Label, Memory};
 use super::super::{flatten, kept, layers, names, packets};
@@ -325,6 +325,8 @@ impl Live {
     async fn take(&mut self) -> Result<(), ErrorBody> {
         match &mut self.way {
             Way::Memory(stream) => {
+                // It may wait at the line still.
+                stream.pace(Pace::Free).await?;
                 stream.until_held().await?;
                 stream.finish().await
             }
