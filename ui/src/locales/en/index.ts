@@ -6,6 +6,7 @@ import doctor from './doctor';
 import errors from './errors';
 import forwards from './forwards';
 import hardware from './hardware';
+import history from './history';
 import images from './images';
 import machine from './machine';
 import machines from './machines';
@@ -36,6 +37,7 @@ export default {
   snapshots,
   schedules,
   backups,
+  history,
   create,
   operations,
   machine,
