@@ -299,3 +299,76 @@ test('on a phone a finger zooms, and nothing is wider than the screen', async (c
     (text) => text === 'The last year',
   );
 });
+
+test('several machines stand in one graph: those that run, until others are chosen', async (context) => {
+  const asked = listen('metrics.history');
+  const { page, state } = await open(context, '/monitor', { machines: 12 });
+  const legend = page.getByRole('list', { name: 'Machines and their values' });
+  await legend.getByRole('link', { name: 'web-01' }).waitFor();
+  assert.equal(await legend.getByRole('listitem').count(), 7);
+  await until(
+    () => legend.innerText(),
+    (text) => (text.match(/\d%/g) ?? []).length === 7,
+  );
+  const together = () => asked.filter(({ subjects }) => subjects[0].kind === 'vm').at(-1);
+  assert.deepEqual(together().metrics, ['cpu']);
+  await page.getByLabel('Value', { exact: true }).selectOption('Written to disks');
+  await graph(page, 'Written to disks').waitFor();
+  await until(
+    () => together().metrics,
+    (metrics) => metrics[0] === 'disk_write',
+  );
+  await page.getByRole('button', { name: '7 running machines' }).click();
+  await page.getByRole('button', { name: 'None', exact: true }).click();
+  await page.getByText('Choose the machines to show.').waitFor();
+  await page.getByLabel('Find a machine').fill('win');
+  await page.getByLabel('win11-lab').check();
+  await page.getByRole('button', { name: '1 machine', exact: true }).waitFor();
+  // It was shut down: it has a past, and no value of now.
+  await legend.getByText('–').waitFor();
+  const win = [...state.machines.values()].find(({ name }) => name === 'win11-lab');
+  assert.deepEqual(together().subjects, [{ kind: 'vm', id: win.id }]);
+  await page.getByRole('button', { name: 'Those that run' }).click();
+  await page.getByRole('button', { name: '7 running machines' }).waitFor();
+});
+
+test('the host and its pools are zoomed with the machines, and saved', async (context) => {
+  const { page } = await open(context, '/monitor?time=hour', { machines: 3 });
+  const host = page.getByRole('region', { name: 'This computer' });
+  for (const name of ['CPU', 'Load', 'Memory', 'Pressure', 'Disk', 'Network'])
+    await graph(host, name).waitFor();
+  assert.ok((await host.getByRole('slider', { name: /^Free in / }).count()) >= 1);
+  await drag(page, graph(host, 'Load'), 0.4, 0.8);
+  await until(
+    () => words(page),
+    (text) => text.includes(' – '),
+  );
+  await graph(host, 'Load').hover();
+  const moment = (
+    await until(
+      () => spoken(graph(host, 'Load')),
+      (text) => /^\d\d:\d\d/.test(text),
+    )
+  ).slice(0, 5);
+  await until(
+    () => spoken(page.getByRole('region', { name: 'Machines' }).getByRole('slider')),
+    (text) => text.startsWith(moment),
+  );
+  const [download] = await Promise.all([
+    page.waitForEvent('download'),
+    host.getByRole('button', { name: 'Save this computer’s values as CSV' }).click(),
+  ]);
+  const [head] = readFileSync(await download.path(), 'utf8').split('\r\n');
+  assert.ok(head.includes('"Load, over a minute, mean"') && head.includes('free, mean (B)"'), head);
+});
+
+test('without machines the host is there all the same', async (context) => {
+  const { page } = await open(context, '/monitor', { machines: 0 });
+  await page.getByText('There is no machine yet.').waitFor();
+  await graph(page.getByRole('region', { name: 'This computer' }), 'CPU').waitFor();
+});
+
+test('the settings tell what the history takes', async (context) => {
+  const { page } = await open(context, '/settings');
+  await page.getByText('41.3 MB of 512 MB at most').waitFor();
+});

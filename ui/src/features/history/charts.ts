@@ -1,5 +1,5 @@
 /** What graphs there are of a machine and of the host, and how numbers of each unit are told. */
-import type { Metric, MetricSubject, MetricUnit, VmId } from '@/api/client';
+import type { Metric, MetricSubject, MetricUnit, Pool, VmId } from '@/api/client';
 import {
   formatBytes,
   formatMilliseconds,
@@ -26,7 +26,7 @@ export interface Graph {
   /** Why there is nothing to show; a graph without it is left out then. */
   readonly missing?: string;
 }
-type Translate = (key: string) => string;
+type Translate = (key: string, values?: Record<string, unknown>) => string;
 
 export const FORMATS: Readonly<Record<MetricUnit, (value: number) => string>> = {
   percent: formatPercent,
@@ -161,6 +161,25 @@ export function hostGraphs(t: Translate, memory: number | undefined): Graph[] {
       { missing },
     ),
   ];
+}
+
+/** What was free in a pool; as high as it is large. */
+export function poolGraph(t: Translate, { id, name, capacity }: Pool): Graph {
+  return {
+    id: `pool-${id}`,
+    label: t('history.freeIn', { name }),
+    unit: 'bytes',
+    lines: [
+      {
+        subject: { kind: 'pool', id },
+        metric: 'space_free',
+        label: t('history.line.free'),
+        colour: '--v-chart-2',
+      },
+    ],
+    max: capacity > 0 ? capacity : undefined,
+    missing: t('history.missing'),
+  };
 }
 
 /** Colours of many lines in one graph, one after the other. */

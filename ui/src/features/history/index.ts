@@ -6,6 +6,7 @@ export {
   hostGraphs,
   MACHINE_METRICS,
   machineGraphs,
+  poolGraph,
   type Graph,
   type Line,
 } from './charts';

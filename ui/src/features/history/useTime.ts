@@ -21,11 +21,10 @@ export interface TimeView {
   readonly move: (share: number) => void;
 }
 
-/** The first of `spans` is shown where the address says none. */
-export function useTime(spans: readonly Span[]): TimeView {
+/** `first` is shown where the address says none. */
+export function useTime(spans: readonly Span[], first: Span): TimeView {
   const route = useRoute();
   const router = useRouter();
-  const first = spans[0] ?? 'hour';
   const zoom = shallowRef<Range>();
 
   const span = computed(() => spans.find((one) => one === route.query.time) ?? first);

@@ -10,6 +10,7 @@ import history from './history';
 import images from './images';
 import machine from './machine';
 import machines from './machines';
+import monitor from './monitor';
 import operations from './operations';
 import overview from './overview';
 import palette from './palette';
@@ -38,6 +39,7 @@ export default {
   schedules,
   backups,
   history,
+  monitor,
   create,
   operations,
   machine,
