@@ -8,6 +8,7 @@ import { join } from 'node:path';
 import { chromium } from 'playwright-core';
 import { detailPages } from './detailPages.mjs';
 import { startFixture } from './fixture/server.mjs';
+import { historyPages } from './historyPages.mjs';
 import { libraryPages } from './libraryPages.mjs';
 import { schedulePages } from './schedulePages.mjs';
 import { snapshotPages } from './snapshotPages.mjs';
@@ -100,6 +101,7 @@ const PAGES = [
   ...libraryPages,
   ...snapshotPages,
   ...schedulePages,
+  ...historyPages,
 ];
 
 const browser = await chromium.launch({

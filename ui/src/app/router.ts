@@ -11,6 +11,7 @@ declare module 'vue-router' {
       readonly label:
         | 'overview'
         | 'machines'
+        | 'monitor'
         | 'images'
         | 'storage'
         | 'schedules'
@@ -60,6 +61,12 @@ export const routes: RouteRecordRaw[] = [
       { path: 'log', name: 'machine-log', component: tab('log') },
       { path: 'command', name: 'machine-command', component: tab('command') },
     ],
+  },
+  {
+    path: '/monitor',
+    name: 'monitor',
+    component: () => import('@/views/MonitorView.vue'),
+    meta: { nav: { label: 'monitor', icon: 'graph-up', place: 'main', rare: true } },
   },
   {
     path: '/images',

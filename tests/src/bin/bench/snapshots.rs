@@ -123,7 +123,7 @@ fn prepared(serve: &Serve, most: u32) {
     settings["preparedSnapshots"] = most.into();
     serve.put("/settings", &json!({ "settings": settings }));
     let began = Instant::now();
-    until("other images", || is_idle(serve) && began.elapsed() > Duration::from_secs(8));
+    until("other images", || is_idle(serve) && began.elapsed() > Duration::from_secs(25));
 }
 
 /// Whether no snapshot's memory is worked on.

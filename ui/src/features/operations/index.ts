@@ -2,3 +2,4 @@
 export { default as OperationHistory } from './OperationHistory.vue';
 export { default as OperationList } from './OperationList.vue';
 export { useResultText } from './result';
+export { eventTone, type EventTone } from './tone';

@@ -3,7 +3,8 @@
  *
  * The line is elastic: a week takes more room than an hour, but not a hundred times as much, and pictures never cover one another.
  */
-import type { MachineRun, Operation, OperationKind, ScheduleRun, Snapshot, VmView } from '@/api/client';
+import type { MachineRun, Operation, ScheduleRun, Snapshot, VmView } from '@/api/client';
+import { eventTone, type EventTone } from '@/features/operations';
 
 export type LineMark =
   | { readonly kind: 'snapshot'; readonly id: string; readonly at: number; readonly snapshot: Snapshot }
@@ -29,35 +30,6 @@ export interface MissingRun {
   readonly schedule: string;
   readonly run: ScheduleRun;
   readonly machine: MachineRun | undefined;
-}
-
-export type EventTone = 'running' | 'idle' | 'trouble' | 'busy';
-
-/** What of a machine's operations is part of its past, and how it looks. Snapshots stand there themselves. */
-const TONES: Partial<Record<OperationKind, EventTone>> = {
-  create: 'busy',
-  import: 'busy',
-  start: 'running',
-  adopt: 'running',
-  stop: 'idle',
-  force_off: 'idle',
-  suspend: 'idle',
-  reset: 'busy',
-  snapshot_restore: 'busy',
-};
-/** These show where they failed. */
-const FAILURES: ReadonlySet<OperationKind> = new Set<OperationKind>([
-  'snapshot_create',
-  'snapshot_delete',
-  'snapshot_fork',
-  'snapshot_merge',
-  'backup_run',
-]);
-
-function toneOf({ kind, status }: Operation): EventTone | undefined {
-  if (status === 'failed' || status === 'interrupted')
-    return TONES[kind] !== undefined || FAILURES.has(kind) ? 'trouble' : undefined;
-  return status === 'succeeded' ? TONES[kind] : undefined;
 }
 
 /** Runs of a schedule that left the machine without its snapshot: those that failed, were cut, or came too late or too early. */
@@ -86,7 +58,7 @@ export function lineMarks(
     snapshot,
   }));
   for (const operation of operations) {
-    const tone = toneOf(operation);
+    const tone = eventTone(operation);
     const at = Date.parse(operation.finishedAt ?? operation.startedAt ?? operation.requestedAt);
     if (operation.kind === 'backup_run' && operation.status === 'succeeded')
       marks.push({ kind: 'backup', id: operation.id, at, operation });

@@ -4,6 +4,7 @@ export default {
   section: {
     appearance: 'Appearance',
     machines: 'Machines',
+    data: 'Data',
     api: 'Local API',
     about: 'About',
   },
@@ -63,6 +64,11 @@ export default {
   },
   updateEndpoint: 'Where updates are announced',
   updateEndpointHint: 'Empty: updates are never looked for.',
+  history: {
+    label: 'What was measured',
+    size: '{size} of {limit} at most',
+    hint: 'The graphs of machines, of this computer and of its pools: to 15 seconds for a day, coarser the older, five years. Beyond the most, the oldest goes first.',
+  },
   about: {
     configFile: 'Configuration',
     dataDir: 'Machines and disks',

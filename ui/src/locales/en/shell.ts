@@ -5,6 +5,7 @@ export default {
   nav: {
     overview: 'Overview',
     machines: 'Machines',
+    monitor: 'Monitoring',
     images: 'Images',
     storage: 'Storage',
     schedules: 'Schedules',

@@ -7,9 +7,11 @@ import doctor from './doctor';
 import errors from './errors';
 import forwards from './forwards';
 import hardware from './hardware';
+import history from './history';
 import images from './images';
 import machine from './machine';
 import machines from './machines';
+import monitor from './monitor';
 import operations from './operations';
 import overview from './overview';
 import palette from './palette';
@@ -37,6 +39,8 @@ export default {
   snapshots,
   schedules,
   backups,
+  history,
+  monitor,
   create,
   operations,
   machine,

@@ -6,6 +6,7 @@ export default {
   section: {
     appearance: '外观',
     machines: '虚拟机',
+    data: '数据',
     api: '本地 API',
     about: '关于',
   },
@@ -65,6 +66,11 @@ export default {
   },
   updateEndpoint: '更新发布地址',
   updateEndpointHint: '留空则不检查更新。',
+  history: {
+    label: '监控历史',
+    size: '{size}，最多 {limit}',
+    hint: '虚拟机、本机及存储池的图表数据：一天内精确到 15 秒，越早越粗略，保留五年。超出上限时先移除最早的数据。',
+  },
   about: {
     configFile: '配置文件',
     dataDir: '虚拟机和磁盘',

@@ -7,6 +7,7 @@ export default {
   nav: {
     overview: '概览',
     machines: '虚拟机',
+    monitor: '监控',
     images: '映像',
     storage: '存储',
     schedules: '定时任务',

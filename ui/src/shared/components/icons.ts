@@ -22,6 +22,7 @@ import checkCircle from 'bootstrap-icons/icons/check-circle.svg?raw';
 import checkCircleFill from 'bootstrap-icons/icons/check-circle-fill.svg?raw';
 import checkLg from 'bootstrap-icons/icons/check-lg.svg?raw';
 import chevronDown from 'bootstrap-icons/icons/chevron-down.svg?raw';
+import chevronLeft from 'bootstrap-icons/icons/chevron-left.svg?raw';
 import chevronRight from 'bootstrap-icons/icons/chevron-right.svg?raw';
 import chevronUp from 'bootstrap-icons/icons/chevron-up.svg?raw';
 import circle from 'bootstrap-icons/icons/circle.svg?raw';
@@ -57,6 +58,7 @@ import fullscreen from 'bootstrap-icons/icons/fullscreen.svg?raw';
 import fullscreenExit from 'bootstrap-icons/icons/fullscreen-exit.svg?raw';
 import gear from 'bootstrap-icons/icons/gear.svg?raw';
 import globe2 from 'bootstrap-icons/icons/globe2.svg?raw';
+import graphUp from 'bootstrap-icons/icons/graph-up.svg?raw';
 import grid3x3Gap from 'bootstrap-icons/icons/grid-3x3-gap.svg?raw';
 import gripVertical from 'bootstrap-icons/icons/grip-vertical.svg?raw';
 import hdd from 'bootstrap-icons/icons/hdd.svg?raw';
@@ -111,6 +113,8 @@ import usbSymbol from 'bootstrap-icons/icons/usb-symbol.svg?raw';
 import windows from 'bootstrap-icons/icons/windows.svg?raw';
 import wrench from 'bootstrap-icons/icons/wrench.svg?raw';
 import xLg from 'bootstrap-icons/icons/x-lg.svg?raw';
+import zoomIn from 'bootstrap-icons/icons/zoom-in.svg?raw';
+import zoomOut from 'bootstrap-icons/icons/zoom-out.svg?raw';
 
 export const icons = {
   activity,
@@ -136,6 +140,7 @@ export const icons = {
   'check-circle-fill': checkCircleFill,
   'check-lg': checkLg,
   'chevron-down': chevronDown,
+  'chevron-left': chevronLeft,
   'chevron-right': chevronRight,
   'chevron-up': chevronUp,
   circle,
@@ -171,6 +176,7 @@ export const icons = {
   'fullscreen-exit': fullscreenExit,
   gear,
   globe2,
+  'graph-up': graphUp,
   'grid-3x3-gap': grid3x3Gap,
   'grip-vertical': gripVertical,
   hdd,
@@ -225,6 +231,8 @@ export const icons = {
   windows,
   wrench,
   'x-lg': xLg,
+  'zoom-in': zoomIn,
+  'zoom-out': zoomOut,
 } as const;
 
 export type IconName = keyof typeof icons;

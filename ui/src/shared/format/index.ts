@@ -54,6 +54,21 @@ export function formatRate(bytesPerSecond: number): string {
   return `${formatBytes(bytesPerSecond)}/s`;
 }
 
+/** A plain number, with as many decimals as its size leaves of use. */
+export function formatNumber(value: number): string {
+  return number(value, Math.abs(value) >= 100 ? 0 : Math.abs(value) >= 10 ? 1 : 2);
+}
+
+/** How many in a second. */
+export function formatPerSecond(value: number): string {
+  return `${formatNumber(value)}/s`;
+}
+
+/** A short time with its fractions: `0.34 ms`. */
+export function formatMilliseconds(value: number): string {
+  return `${formatNumber(value)} ms`;
+}
+
 /** A whole number with the digits grouped. */
 export function formatCount(value: number): string {
   return number(value, 0);
@@ -97,6 +112,29 @@ export function formatDay(at: number, now: number): string {
   return cached(
     `day${year ?? ''}`,
     (locale) => new Intl.DateTimeFormat(locale, { month: 'short', day: 'numeric', year }),
+  ).format(at);
+}
+
+/** The month alone: `Nov`; the year at its beginning. */
+export function formatMonth(at: number): string {
+  const date = new Date(at);
+  return date.getMonth() === 0
+    ? cached('year', (locale) => new Intl.DateTimeFormat(locale, { year: 'numeric' })).format(at)
+    : cached('month', (locale) => new Intl.DateTimeFormat(locale, { month: 'short' })).format(at);
+}
+
+/** Day and time of day, to the minute: `Nov 22, 14:05`. */
+export function formatMoment(at: number): string {
+  return cached(
+    'moment',
+    (locale) =>
+      new Intl.DateTimeFormat(locale, {
+        month: 'short',
+        day: 'numeric',
+        hour: '2-digit',
+        minute: '2-digit',
+        hourCycle: 'h23',
+      }),
   ).format(at);
 }
 

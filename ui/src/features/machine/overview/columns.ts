@@ -39,14 +39,3 @@ export function newest(samples: readonly VmSample[], pick: Pick): number | null 
   const last = samples.at(-1);
   return last ? pick(last) : null;
 }
-
-/** Marks of an axis in bytes, about three: steps of 1, 2 and 5 times a power of 1024 in bytes, so that axes read 1 MB, 2 MB, 5 MB. */
-export function byteTicks(top: number): number[] {
-  const unit = 1024 ** Math.max(0, Math.floor(Math.log(Math.max(1, top)) / Math.log(1024)));
-  const rough = top / unit / 3;
-  const power = 10 ** Math.floor(Math.log10(Math.max(rough, 1e-6)));
-  const step = ([1, 2, 5, 10].find((factor) => factor * power >= rough) ?? 10) * power * unit;
-  const ticks: number[] = [];
-  for (let tick = 0; tick <= top * 1.001; tick += step) ticks.push(tick);
-  return ticks;
-}

@@ -1,0 +1,22 @@
+/** The page of everything that is measured. */
+export default {
+  title: 'Monitoring',
+  host: 'This computer',
+  machines: 'Machines',
+  metric: 'Value',
+  choose: 'Machines shown',
+  running: 'No machine runs | {count} running machine | {count} running machines',
+  chosen: 'No machine | {count} machine | {count} machines',
+  find: 'Find a machine',
+  allRunning: 'Those that run',
+  allFound: 'All of these',
+  none: 'None',
+  noneFound: 'No machine has these words.',
+  noMachine: 'There is no machine yet.',
+  noneChosen: 'Choose the machines to show.',
+  noneRuns: 'No machine runs now. Choose machines to see their past.',
+  full: '{count} machines are shown together at most.',
+  legend: 'Machines and their values',
+  saveHost: 'Save this computer’s values as CSV',
+  saveMachines: 'Save the machines’ values as CSV',
+} as const;
