@@ -17,15 +17,13 @@ use std::process::Command;
 use std::time::Duration;
 
 use common::shell::Shell;
-use common::{Rig, forwarding, row, spec, stop};
+use common::{Rig, forwarding, row, spec};
 use voidvm_model::contract::VmDeleteRequest;
 use voidvm_model::group::{
     GroupRef, GroupSnapshot, GroupSnapshotCreateRequest, GroupSnapshotForkRequest, GroupSnapshotRef,
     GroupSnapshotRestoreRequest,
 };
-use voidvm_model::snapshot::{
-    RestoreTo, Snapshot, SnapshotCreateRequest, SnapshotReason, SnapshotRef, SnapshotRestoreRequest,
-};
+use voidvm_model::snapshot::{RestoreTo, Snapshot, SnapshotReason, SnapshotRef};
 use voidvm_model::spec::{Disk, DiskFormat, FileOwner};
 use voidvm_model::vm::VmMeta;
 use voidvm_model::{
