@@ -27,6 +27,7 @@ const STEPS = [
   30 * DAY,
   61 * DAY,
   91 * DAY,
+  122 * DAY,
 ];
 
 export interface TimeTick {

@@ -5,6 +5,7 @@ import { axisOf, byteTicks, numberTicks, timeTicks } from './axis';
 import { alone, bridged, newest, sameSubject, seriesOf, timesOf } from './columns';
 import { isoInstant, toCsv } from './csv';
 import { graphMarks, markNear } from './marks';
+import { topOf } from './plot';
 import { CLOSEST, dragged, LENGTH, pace, scaled, within, type Range } from './span';
 
 const NOON = Date.parse('2026-06-15T12:00:00Z') / 1000;
@@ -80,6 +81,12 @@ describe('marks of axes', () => {
     }
     expect(axisOf('percent').ticks(100)).toEqual([0, 50, 100]);
     expect(axisOf('percent').ticks(4.4)).toEqual([0, 2, 4]);
+  });
+
+  it('have room for more than is said to be the most', () => {
+    expect(topOf({ max: 256, least: 1 }, 200)).toBe(256);
+    expect(topOf({ max: 256, least: 1 }, 300)).toBeGreaterThan(300);
+    expect(topOf({ max: undefined, least: 1024 }, 0)).toBe(1024);
   });
 
   it('stand on the clock, and are never too many', () => {

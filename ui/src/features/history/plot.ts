@@ -103,6 +103,12 @@ function drawMarks(self: uPlot, marks: readonly GraphMark[], colours: ReadonlyMa
   ctx.restore();
 }
 
+/** What is said to be the most is not always: QEMU itself takes memory beside the guest's. */
+export function topOf({ max, least }: Pick<PlotView, 'max' | 'least'>, highest: number): number {
+  if (max !== undefined && highest <= max) return max;
+  return Math.max(least, highest * 1.1);
+}
+
 /** `view` is read anew with each drawing, so it may change. */
 export function plotOptions(element: HTMLElement, view: PlotView, events: PlotEvents): uPlot.Options {
   const font = `11px ${getComputedStyle(element).fontFamily}`;
@@ -130,10 +136,7 @@ export function plotOptions(element: HTMLElement, view: PlotView, events: PlotEv
     scales: {
       x: { range: () => [...view.window] },
       y: {
-        range: (_, __, highest) => [
-          0,
-          view.max ?? ((highest ?? 0) > 0 ? Math.max(view.least, highest * 1.1) : view.least),
-        ],
+        range: (_, __, highest) => [0, topOf(view, highest ?? 0)],
       },
     },
     axes: [
