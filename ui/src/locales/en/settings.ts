@@ -36,7 +36,8 @@ export default {
   preparedHint:
     'The newest of each machine, and the one last used: restored in a tenth of a second, for as much room again as their memory. 0 switches it off.',
   layers: 'Layers a disk may stand on',
-  layersHint: 'Each snapshot adds one. When there are more, they are copied together in the background, which takes room.',
+  layersHint:
+    'Each snapshot adds one. When there are more, they are copied together in the background, which takes room.',
   qemu: 'QEMU to use',
   qemuHint: 'Empty: the one that is installed. Running machines keep theirs.',
   qemuChoose: 'Choose the QEMU to use',
