@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-use common::shell::Shell;
+use common::shell::{AT_ONCE, BOOT, Shell};
 use common::{Rig, row, spec};
 use voidvm_model::backup::{
     BackupDrillRequest, BackupId, BackupInitRequest, BackupRestoreRequest, BackupRunRequest,
@@ -122,7 +122,9 @@ async fn a_guest_that_writes_is_backed_up_as_it_is_each_time() {
     let init = BackupInitRequest { directory: directory.clone(), encrypt: false };
     rig.engine.init_backups(init).await.unwrap();
     rig.start(vm.id).await;
-    let mut shell = Shell::open(&rig, vm.id).await;
+    let mut shell = Shell::again(&rig, vm.id).await;
+    shell.until("GUEST-READY", BOOT * 5).await;
+    shell.until(":~# ", AT_ONCE).await;
     // Somewhere else each time, for as long as the guest runs.
     shell
         .run("(i=1; while :; do i=$(((i * 1103515245 + 12345) % 4096)); dd if=/dev/urandom of=/dev/vdb bs=65536 seek=$i count=2 conv=notrunc,fsync 2>/dev/null; done) &")
@@ -173,10 +175,10 @@ async fn a_guest_that_writes_is_backed_up_as_it_is_each_time() {
         password: None,
         backup: proofs[count].backup,
         machine: None,
-        seconds: Some(600),
+        seconds: Some(1800),
     };
     let begun = far.engine.drill_backup(drill, Origin::Cli).await.unwrap();
-    let ended = far.engine.operation_wait(begun.id, Duration::from_secs(900)).await.unwrap();
+    let ended = far.engine.operation_wait(begun.id, Duration::from_secs(2400)).await.unwrap();
     eprintln!("drill: {:?}", ended.result);
     assert!(
         matches!(ended.result, Some(OperationResult::Drilled { proof: DrillProof::Agent, .. })),
