@@ -370,7 +370,7 @@ async fn a_crash_leaves_an_image_or_none() {
 async fn an_import_that_is_given_up_or_finds_no_room_leaves_nothing() {
     let rig = Rig::new(&Plan::default(), &[]).await;
     let source = rig.dir.path().join("disk.raw");
-    raw_disk(&source, 64);
+    raw_disk(&source, 192);
     run("gzip", &["-k", "-1", "-q", "disk.raw"], rig.dir.path());
     for source in [source.clone(), rig.dir.path().join("disk.raw.gz")] {
         let operation =
