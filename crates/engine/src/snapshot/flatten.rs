@@ -6,7 +6,8 @@
 //! ```
 //! Each image shows what it showed, at every instant: a copy that is cut is done again. It takes room, and gives none back: layers
 //! that snapshots name are theirs. A layer that another machine's disk stands on is left alone, since its process may have it open;
-//! where there is no other, the disk itself takes the copy.
+//! where there is no other, the disk itself takes the copy. A machine with snapshots that stand on another machine's layers stays as it
+//! is: those snapshots would need the other one without its chain saying so.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -14,7 +15,7 @@ use std::sync::Arc;
 use voidvm_model::contract::VmRef;
 use voidvm_model::operation::Progress;
 use voidvm_model::spec::DiskFormat;
-use voidvm_model::{Bytes, ErrorBody, Operation, OperationKind, Origin, VmId};
+use voidvm_model::{Bytes, ErrorBody, ErrorCode, Operation, OperationKind, Origin, VmId};
 use voidvm_qemu::image::{self, CopyProgress};
 
 use super::job::{self, Came, Job};
@@ -57,7 +58,18 @@ async fn cuts(shared: &Shared, vm: VmId, deeper_than: usize) -> Result<Vec<Cut>,
     let may_take =
         |file: &Path| files::is_base(Some(&dir), file) && merge::is_ours_alone(&standing, &dir, file);
     let chains = spec.disks.iter().filter(can).filter_map(|disk| image::backing_files(&disk.file).ok());
-    Ok(chains.filter_map(|chain| cut(&chain, deeper_than, may_take)).collect())
+    let chains: Vec<_> = chains.collect();
+    if stays(shared, vm, &chains).await? {
+        return Ok(Vec::new());
+    }
+    Ok(chains.iter().filter_map(|chain| cut(chain, deeper_than, may_take)).collect())
+}
+
+/// Whether snapshots of a machine stand on what is another's.
+async fn stays(shared: &Shared, vm: VmId, chains: &[Vec<PathBuf>]) -> Result<bool, ErrorBody> {
+    let dir = shared.config.machine_dir(vm);
+    let leaves = chains.iter().flatten().any(|file| file.parent() != Some(dir.as_path()));
+    Ok(leaves && !shared.store.snapshots().of(vm).await.map_err(|error| error.body())?.is_empty())
 }
 
 impl Cut {
@@ -71,12 +83,22 @@ impl Cut {
 /// Checks a request and begins the work: all that the machine's disks stand on is copied, however short the chains are.
 ///
 /// # Errors
-/// No such machine.
+/// No such machine; [`ErrorCode::Unsupported`] when its snapshots stand on another's layers.
 pub(crate) async fn flatten(
     shared: &Arc<Shared>,
     request: VmRef,
     origin: Origin,
 ) -> Result<Operation, ErrorBody> {
+    let spec = shared.fleet.get(request.id)?.view().spec.clone();
+    let chains = spec.disks.iter().filter_map(|disk| image::backing_files(&disk.file).ok());
+    if stays(shared, request.id, &chains.collect::<Vec<_>>()).await? {
+        return Err(ErrorBody::new(
+            ErrorCode::Unsupported,
+            "Snapshots of this machine stand on layers of another one: they would still need it.",
+        )
+        .with_field("id")
+        .with_hint("Delete its snapshots first, or make a full clone of it."));
+    }
     begin(shared, request.id, 1, origin).await
 }
 
