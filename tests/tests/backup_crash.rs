@@ -5,8 +5,6 @@
 //! `VOIDVM_CRASH_ROUNDS` (8) says how often; a failure names the seed, which `VOIDVM_CRASH_SEED` takes.
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test")]
 
-use std::collections::BTreeSet;
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
