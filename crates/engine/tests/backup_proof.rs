@@ -127,7 +127,7 @@ async fn a_guest_that_writes_is_backed_up_as_it_is_each_time() {
     shell.until(":~# ", AT_ONCE).await;
     // Somewhere else each time, for as long as the guest runs.
     shell
-        .run("(i=1; while :; do i=$(((i * 1103515245 + 12345) % 4096)); dd if=/dev/urandom of=/dev/vdb bs=65536 seek=$i count=2 conv=notrunc,fsync 2>/dev/null; done) &")
+        .run("(i=1; while :; do i=$(((i * 1103515245 + 12345) % 4096)); dd if=/dev/urandom of=/dev/vdb bs=65536 seek=$i count=2 conv=notrunc,fsync 2>/dev/null; done) & :")
         .await;
     let mut proofs = Vec::new();
     for _ in 0..=count {
